@@ -1,0 +1,75 @@
+"""Builds the native core: plain C kernels in native/, bound by Cython.
+
+Every `toolips_udp/_native/*.pyx` is one extension module; the C files that
+belong to it stand in its first lines as `# distutils: sources = ...`. A C file
+is linked into one module only. Without a compiler the install goes on and the
+portable transport serves, unless TOOLIPS_UDP_REQUIRE_NATIVE=1.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+REQUIRED = os.environ.get("TOOLIPS_UDP_REQUIRE_NATIVE") == "1"
+PURE = os.environ.get("TOOLIPS_UDP_PURE") == "1" or sys.platform == "win32"
+WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
+
+
+def extensions():
+    if PURE:
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        if REQUIRED:
+            raise
+        return []
+    from setuptools import Extension
+
+    found = []
+    for pyx in sorted((ROOT / "toolips_udp/_native").glob("*.pyx")):
+        found.append(
+            Extension(
+                f"toolips_udp._native.{pyx.stem}",
+                [f"toolips_udp/_native/{pyx.name}"],
+                include_dirs=["native"],
+                extra_compile_args=["-O2", "-std=gnu11", "-fno-strict-aliasing", "-fvisibility=hidden", *WARNINGS]
+                + os.environ.get("TOOLIPS_UDP_CFLAGS", "").split(),
+                extra_link_args=os.environ.get("TOOLIPS_UDP_LDFLAGS", "").split(),
+                depends=[str(p) for p in (ROOT / "native").glob("*.h")],
+            )
+        )
+    return cythonize(
+        found,
+        language_level=3,
+        compiler_directives={"binding": True, "embedsignature": False},
+        quiet=True,
+    )
+
+
+class Build(build_ext):
+    """A failed build leaves the portable transport, with one line that says so."""
+
+    def run(self):
+        try:
+            super().run()
+        except Exception as error:
+            self.give_up(error)
+
+    def build_extension(self, ext):
+        try:
+            super().build_extension(ext)
+        except Exception as error:
+            self.give_up(error)
+
+    def give_up(self, error):
+        if REQUIRED:
+            raise error
+        print(f"toolips_udp: no native core ({error}); the portable transport will serve.", file=sys.stderr)
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": Build})

@@ -1,0 +1,1 @@
+"""The Cython that binds native/. Import through `toolips_udp.transports` or a house."""
