@@ -3,7 +3,7 @@ PY ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: run test build clean
+.PHONY: run test build bench clean
 $(VENV)/made: pyproject.toml setup.py
 	$(PY) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
@@ -14,3 +14,10 @@ build: $(VENV)/made
 
 test: build
 	$(BIN)/python -m pytest -q -n 2
+
+# the speed tables: half an hour on a quiet machine
+bench: build
+	$(BIN)/python bench/echo.py
+	$(BIN)/python bench/overload.py
+	$(BIN)/python bench/loss.py
+	$(BIN)/python bench/table.py

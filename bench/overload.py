@@ -1,0 +1,99 @@
+"""How much fresh work is still served when two and five times too much comes?
+
+Finds the peak (highest offered rate with loss under 0.1 %), then offers 1, 2
+and 5 times that and compares goodput (answers within 100 ms) with the peak.
+The offered rate is the generator's own count. Loopback does the receive work
+on the sender's core, so nothing here carries over to a network card.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import harness as h
+
+SHAPE = "--sockets 4 --size 64 --timeout 0.5"
+TARGETS = {2: 0.80, 5: 0.70}
+"""Goodput over peak for a Python handler, by overload factor."""
+
+
+def number(sample: dict[str, object], key: str) -> float:
+    return float(sample[key])  # type: ignore[arg-type]
+
+
+def loses(served: h.Served, rate: float, seconds: float) -> bool:
+    sample = h.load(served, f"{SHAPE} --rate {rate:.0f} --warmup 0.1 --seconds {seconds}")
+    return number(sample, "lost") > 0.001 * number(sample, "sent")
+
+
+def peak(served: h.Served, seconds: float) -> float:
+    """By halving, to 2 %, between nothing and twice what a closed loop gets."""
+    closed = h.load(served, f"--sockets 8 --in-flight 32 --size 64 --warmup 0.2 --seconds {seconds}")
+    low, high = 0.0, 2 * number(closed, "rate")
+    while high - low > 0.02 * high:
+        middle = (low + high) / 2
+        if loses(served, middle, seconds):
+            high = middle
+        else:
+            low = middle
+    return low
+
+
+def one_round(contender: h.Contender, seconds: float) -> dict[str, dict[str, object]]:
+    with h.Served(contender) as served:
+        top = peak(served, min(seconds, 0.5))
+        found: dict[str, dict[str, object]] = {"peak": {"rate": top}}
+        for factor in (1, 2, 5):
+            offer = top * factor * (0.95 if factor == 1 else 1)
+            sample = h.load(served, f"{SHAPE} --rate {offer:.0f} --seconds {seconds}")
+            found[str(factor)] = sample
+            offered, goodput = number(sample, "offered"), number(sample, "goodput") / top
+            print(
+                f"  {contender.name:20} peak {top:>9,.0f}/s  x{factor}: offered {offered:>11,.0f}/s"
+                f"  goodput {goodput:6.1%}  p99 {h.latency(sample, 'p99') / 1e3:.1f} ms",
+                file=sys.stderr,
+            )
+    return found
+
+
+def main() -> None:
+    options = h.arguments(__doc__).parse_args()
+    h.build()
+    h.quiet_warning()
+    contenders = [h.peer_c(), h.peer_python("uvloop"), *([h.ours("sync")] if h.have_ours() else [])]
+    table = [["server", "peak/s", "offered", "goodput / peak", "p99 ms", "target", ""]]
+    raw = {c.name: [one_round(c, options.seconds) for _ in range(options.rounds)] for c in contenders}
+    for name, rounds in raw.items():
+        for factor in (2, 5):
+            goodput = h.Spread.of(
+                number(r[str(factor)], "goodput") / number(r["peak"], "rate") for r in rounds
+            )
+            offered = h.Spread.of(
+                number(r[str(factor)], "offered") / number(r["peak"], "rate") for r in rounds
+            )
+            p99 = h.Spread.of(h.latency(r[str(factor)], "p99") / 1e3 for r in rounds)
+            target = TARGETS[factor] if name.startswith("toolips_udp") else None
+            judged = "" if target is None else ("met" if goodput.median >= target else "missed")
+            peak_rate = h.Spread.of(number(r["peak"], "rate") for r in rounds).median
+            table.append(
+                [
+                    name,
+                    f"{peak_rate:,.0f}",
+                    f"{offered.median:.1f}x",
+                    str(goodput),
+                    f"{p99.median:.1f}",
+                    "" if target is None else f">= {target:.2f}",
+                    judged,
+                ]
+            )
+    settings = {"rounds": options.rounds, "seconds": options.seconds, "payload": 64}
+    if options.dry:
+        print(h.markdown(table))
+    else:
+        h.save("overload", "Overload: goodput at 2 and 5 times the peak", table, raw, settings)
+
+
+if __name__ == "__main__":
+    main()
