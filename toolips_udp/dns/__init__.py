@@ -1,0 +1,1 @@
+"""The DNS house: zones, messages, and a service that answers questions."""
