@@ -1,23 +1,68 @@
-# Two commands do everything: `make run` and `make test`.
+# Two commands do everything: `make run` and `make test`. Needed: python3 (3.11 or
+# later). With a C compiler the native core is built; without one the portable
+# transport serves, and one line says so.
 PY ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -q
+SECONDS_ALL ?= 60
+MINUTES ?= 10
+SEEDS ?= 10000
 
-.PHONY: run test build bench clean
-$(VENV)/made: pyproject.toml setup.py
+.PHONY: run test test-all build native-test lint bench fuzz fuzz-long soak farm dist clean
+
+run: build
+	$(BIN)/python -m toolips_udp run examples/hello.py --udp 127.0.0.1:2000
+
+# the environment: the native core is left to `build`, which makes it in place, once
+$(VENV)/made: pyproject.toml
 	$(PY) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	TOOLIPS_UDP_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
 
 build: $(VENV)/made
-	$(BIN)/python setup.py --quiet build_ext --inplace
+	@$(BIN)/python setup.py --quiet build_ext --inplace
 
+# the quick suite, then what needs the machine to itself
 test: build
-	$(BIN)/python -m pytest -q -n 2
+	$(PYTEST) -n 2 --dist loadgroup -m "not alone and not long"
+	$(PYTEST) -m "alone and not long"
+
+# everything: long tests, and a piece of the simulation farm
+test-all: test
+	$(PYTEST) -m long
+	$(MAKE) farm SEEDS=200
+
+native-test:
+	$(PY) native/run.py test
+	$(PY) native/run.py replay
+
+lint: build
+	$(PYTEST) tests/lint
 
 # the speed tables: half an hour on a quiet machine
 bench: build
 	$(BIN)/python bench/echo.py
 	$(BIN)/python bench/overload.py
 	$(BIN)/python bench/loss.py
+	$(PYTEST) --benchmark-only bench/micro
 	$(BIN)/python bench/table.py
+
+# fuzzing needs clang: apt install clang libclang-rt-14-dev
+fuzz:
+	$(PY) native/run.py fuzz --seconds $(SECONDS_ALL)
+
+# The long ones go on where they stopped and add to tests/ledger.jsonl.
+fuzz-long:
+	$(PY) native/run.py fuzz --seconds $$(($(MINUTES) * 60)) --ledger
+soak: build
+	$(BIN)/python tests/soak.py --minutes $(MINUTES)
+farm: build
+	$(BIN)/python tests/farm.py --seeds $(SEEDS)
+
+dist: build
+	$(BIN)/python -m build
+
+clean:
+	rm -rf $(VENV) build dist native/tests/build native/fuzz/build bench/build
+	find toolips_udp -name '*.so' -delete
