@@ -36,6 +36,9 @@ class WorkerError(ToolipsError):
 class JobError(ToolipsError):
     """A job raised, or cannot be sent to its worker. The cause is chained."""
 
+    remote_traceback: str = ""
+    """The traceback in the place where the job ran, as text."""
+
 
 class FormatError(ToolipsError, ValueError):
     """Bytes or text that are not what they should be: a DNS message, a zone, a frame."""
