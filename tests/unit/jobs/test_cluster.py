@@ -16,7 +16,7 @@ from toolips_udp.errors import JobError, WorkerError
 from toolips_udp.jobs import Worker, assign, distribute, everywhere, new_job, processes, put, shared, waitfor
 
 pytest.importorskip("distributed", reason="no Dask here. Fix: pip install 'toolips_udp[dask]'")
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]
 
 
 def free_port():
