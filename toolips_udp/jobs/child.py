@@ -7,6 +7,7 @@ the parent is gone the child ends, in the middle of a job too.
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import pickle
@@ -22,7 +23,8 @@ from typing import Any
 from .job import ByName, run_here
 from .sharing import values_here
 
-DONE, FAILED = b"\0", b"\1"
+DONE, FAILED, SAID, ASKED = b"\0", b"\1", b"\2", b"\3"
+JOB, TALK = b"\0", b"\1"
 
 
 class Main:
@@ -50,6 +52,33 @@ class Unpickler(pickle.Unpickler):
         if module in ("__main__", "__mp_main__"):
             Main.load()
         return super().find_class(module, name)
+
+
+class Line:
+    """How a talking job speaks with the parent while it runs."""
+
+    def __init__(self, channel: Connection[Any, Any]) -> None:
+        self._channel = channel
+
+    def say(self, data: bytes) -> None:
+        """Tell the parent something. Returns at once; what is said arrives in order."""
+        self._channel.send_bytes(SAID + data)
+
+    def ask(self, data: bytes) -> bytes:
+        """Ask the parent something, and wait for its answer."""
+        self._channel.send_bytes(ASKED + data)
+        return bytes(self._channel.recv_bytes())
+
+
+def talk(data: bytes, line: Line) -> bytes:
+    """Run one talking job: bytes in and out, by the name of a function; nothing is unpickled."""
+    size = data[0]
+    module, _, name = data[1 : 1 + size].decode().partition(":")
+    try:
+        result = getattr(importlib.import_module(module), name)(data[1 + size :], line)
+        return DONE + bytes(result)
+    except BaseException as error:
+        return FAILED + _pack_error(error)
 
 
 def perform(data: bytes) -> bytes:
@@ -84,9 +113,12 @@ def main(fd: int) -> None:
     spawn.prepare({key: value for key, value in prepared.items() if not key.startswith("init_main")})
     threading.Thread(target=_leave_with_parent, args=(fd,), daemon=True).start()
     values_here.set({})
+    line = Line(channel)
     try:
         while True:
-            channel.send_bytes(perform(channel.recv_bytes()))
+            data = channel.recv_bytes()
+            kind, data = data[:1], data[1:]
+            channel.send_bytes(perform(data) if kind == JOB else talk(data, line))
     except (EOFError, OSError):
         pass
 

@@ -21,14 +21,42 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from ..errors import WorkerError
-from .child import DONE, Main
+from ..errors import JobError, WorkerError
+from .child import ASKED, DONE, JOB, SAID, TALK, Main
 from .job import Job, JobFuture, pack
 from .kinds import Broken, Engine
 from .worker import IDLE, RemoteError, logger
 
 _ROOT = str(Path(__file__).parents[2])
 _CODE = "import sys; sys.path.insert(0, {root!r}); from toolips_udp.jobs.child import main; main({fd})"
+
+
+class Talk(Job[bytes]):
+    """A job for a process worker that speaks with us while it runs: bytes only, nothing is pickled.
+
+    `function` is `"module:name"` of a function `f(data, line) -> bytes` that the child imports; it may
+    `line.say(bytes)`, which calls `heard(bytes)` in the worker's thread, in order, and
+    `line.ask(bytes)`, which gives it what `asked(bytes)` returns.
+    """
+
+    __slots__ = ("asked", "data", "function", "heard")
+
+    def __init__(
+        self, function: str, data: bytes, heard: Callable[[bytes], object], asked: Callable[[bytes], bytes]
+    ) -> None:
+        super().__init__(_only_in_a_process)
+        self.function = function
+        self.data = data
+        self.heard = heard
+        self.asked = asked
+
+    @property
+    def name(self) -> str:
+        return self.function
+
+
+def _only_in_a_process() -> bytes:
+    raise JobError("a Talk runs on workers of kind 'process' only")
 
 
 class ProcessEngine(Engine):
@@ -59,7 +87,10 @@ class ProcessEngine(Engine):
         return self._inbox
 
     def accept(self, job: Job[Any]) -> bytes:
-        return pack(job)
+        if isinstance(job, Talk):
+            name = job.function.encode()
+            return TALK + bytes([len(name)]) + name + job.data
+        return JOB + pack(job)
 
     # The child --------------------------------------------------------------------------
 
@@ -97,7 +128,7 @@ class ProcessEngine(Engine):
             self._inbox.watch(self._channel.fileno())
         for job in self._setups():
             try:
-                self._exchange(pack(job))
+                self._exchange(job, self.accept(job))
             except Exception as error:
                 logger.error("%r failed while a process worker was replaced: %s", job, error)
         return code
@@ -119,9 +150,9 @@ class ProcessEngine(Engine):
     # Jobs -------------------------------------------------------------------------------
 
     def run(self, future: JobFuture[Any]) -> Any:
-        return self._exchange(future.payload, again=True)
+        return self._exchange(future.job, future.payload, again=True)
 
-    def _exchange(self, payload: bytes, again: bool = False) -> Any:
+    def _exchange(self, job: Job[Any], payload: bytes, again: bool = False) -> Any:
         pid = self.pid
         try:
             self._send(payload)
@@ -129,19 +160,32 @@ class ProcessEngine(Engine):
             code = self._replace()
             if not again:
                 raise Broken(f"process worker {pid} ended ({code}) before the job began") from error
-            return self._exchange(payload)
+            return self._exchange(job, payload)
         try:
-            answer = self._channel.recv_bytes()  # type: ignore[union-attr]
+            answer = self._hear(job)
         except (EOFError, OSError, AttributeError) as error:
             code = self._replace()
             raise Broken(
                 f"process worker {pid} ended while it ran the job ({code}); a new one took its place. "
                 "The job may have run in part and is not repeated: assign it again if that is safe."
             ) from error
-        value = pickle.loads(memoryview(answer)[1:])
         if answer[:1] == DONE:
-            return value
-        raise RemoteError(*value)
+            return answer[1:] if isinstance(job, Talk) else pickle.loads(memoryview(answer)[1:])
+        raise RemoteError(*pickle.loads(memoryview(answer)[1:]))
+
+    def _hear(self, job: Job[Any]) -> bytes:
+        """The child's last word on this job; a Talk may have more before it."""
+        channel = self._channel
+        if channel is None:
+            raise EOFError
+        answer = channel.recv_bytes()
+        while answer[:1] in (SAID, ASKED) and isinstance(job, Talk):
+            if answer[:1] == SAID:
+                job.heard(answer[1:])
+            else:
+                channel.send_bytes(job.asked(answer[1:]))
+            answer = channel.recv_bytes()
+        return answer
 
     def _send(self, payload: bytes) -> None:
         if self._channel is None:
