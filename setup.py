@@ -7,15 +7,18 @@ portable transport serves, unless TOOLIPS_UDP_REQUIRE_NATIVE=1.
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 REQUIRED = os.environ.get("TOOLIPS_UDP_REQUIRE_NATIVE") == "1"
 PURE = os.environ.get("TOOLIPS_UDP_PURE") == "1" or sys.platform == "win32"
+FLAGS = ["-O2", "-g0", "-std=gnu11", "-fno-strict-aliasing", "-fvisibility=hidden"]
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-missing-field-initializers"]
 
 
@@ -37,8 +40,7 @@ def extensions():
                 f"toolips_udp._native.{pyx.stem}",
                 [f"toolips_udp/_native/{pyx.name}"],
                 include_dirs=["native"],
-                extra_compile_args=["-O2", "-std=gnu11", "-fno-strict-aliasing", "-fvisibility=hidden", *WARNINGS]
-                + os.environ.get("TOOLIPS_UDP_CFLAGS", "").split(),
+                extra_compile_args=[*FLAGS, *WARNINGS, *os.environ.get("TOOLIPS_UDP_CFLAGS", "").split()],
                 extra_link_args=os.environ.get("TOOLIPS_UDP_LDFLAGS", "").split(),
                 depends=[str(p) for p in (ROOT / "native").glob("*.h")],
             )
@@ -69,7 +71,25 @@ class Build(build_ext):
     def give_up(self, error):
         if REQUIRED:
             raise error
-        print(f"toolips_udp: no native core ({error}); the portable transport will serve.", file=sys.stderr)
+        if not self.gave_up:
+            told = f"toolips_udp: no native core ({error}); the portable transport will serve."
+            print(told, file=sys.stderr)
+        self.gave_up = True
+
+    gave_up = False
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": Build})
+class Headers(build_py):
+    """The C headers go into the wheel, where get_include() finds them."""
+
+    def run(self):
+        super().run()
+        if self.editable_mode:
+            return
+        target = Path(self.build_lib, "toolips_udp/_native/include")
+        target.mkdir(parents=True, exist_ok=True)
+        for header in (ROOT / "native").glob("*.h"):
+            shutil.copy(header, target)
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": Build, "build_py": Headers})

@@ -181,6 +181,7 @@ static inline int tudp_reply(tudp_turn *turn, tudp_slot *slot, uint32_t len)
 /* The system as an endpoint sees it. Tests replace single entries to make each
  * call fail; the memory wire replaces all of them, so that simulated worlds run
  * the C that ships. All return >= 0, or a negative errno. */
+struct mmsghdr; /* complete where _GNU_SOURCE is defined first */
 typedef struct tudp_calls {
     void *ctx;
     int (*recvmmsg)(void *ctx, int fd, struct mmsghdr *msgs, unsigned n, int flags);

@@ -1,0 +1,157 @@
+"""What is in the sdist and in the wheel, and that a user can build a stage of their own against it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.xdist_group("package"), pytest.mark.timeout(900)]
+COMPILER = shutil.which("cc") or shutil.which("gcc")
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="needs a C compiler: apt install gcc")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """The tracked and new files of this tree, without anything that was built here."""
+    target = tmp_path_factory.mktemp("source") / "tree"
+    ignore = shutil.ignore_patterns(
+        "*.so",
+        "build",
+        "dist",
+        "*.egg-info",
+        "__pycache__",
+        ".git",
+        ".venv",
+        ".*_cache",
+        "toolips_udp/_native/*.c",
+    )
+    shutil.copytree(ROOT, target, ignore=ignore)
+    return target
+
+
+def setup(tree: Path, *words: str) -> None:
+    flags = os.environ.get("TOOLIPS_UDP_CFLAGS", "") + " -O0"
+    done = subprocess.run(
+        [sys.executable, "setup.py", "--quiet", *words],
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TOOLIPS_UDP_CFLAGS": flags},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def sdist(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sdist")
+    setup(source, "sdist", "-d", str(folder))
+    (found,) = folder.glob("*.tar.gz")
+    return found
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist, tmp_path_factory):
+    """Built from the sdist, as an installer does."""
+    folder = tmp_path_factory.mktemp("wheel")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (tree,) = folder.glob("toolips_udp-*")
+    setup(tree, "bdist_wheel", "-d", str(folder))
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def test_the_sdist_holds_what_a_build_and_the_tests_need(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.split("/", 1)[-1] for name in archive.getnames()}
+    for path in ("native/tudp.h", "native/load.c", "native/run.py", "pyproject.toml", "setup.py", "LICENSE"):
+        assert path in names
+    assert "Makefile" in names and "tests/house/test_floors.py" in names and "bench/harness.py" in names
+    pyx = {str(p.relative_to(ROOT)) for p in (ROOT / "toolips_udp/_native").glob("*.py[xi]")}
+    pyx |= {str(p.relative_to(ROOT)) for p in (ROOT / "toolips_udp/_native").glob("*.px[di]")}
+    assert pyx <= names, f"not in the sdist: {sorted(pyx - names)}"
+    built = {n for n in names if n.endswith((".so", ".pyc", ".o")) or "/build/" in n}
+    assert not built, f"built files in the sdist: {sorted(built)[:5]}"
+
+
+def test_the_wheel_holds_headers_pxd_and_stubs(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    assert {"toolips_udp/py.typed", "toolips_udp/_native/include/tudp.h"} <= names
+    for path in (ROOT / "toolips_udp").rglob("*.py*"):
+        if path.suffix in (".py", ".pyi", ".pxd") and "__pycache__" not in path.parts:
+            assert str(path.relative_to(ROOT)) in names
+    assert not [n for n in names if n.startswith(("tests/", "bench/", "native/"))]
+    assert not [n for n in names if n.endswith(".c")], "generated C belongs in no wheel"
+
+
+def test_no_built_file_names_a_path_of_the_machine_that_built_it(wheel, source):
+    """Debug information and assertions would carry home and build folders to every user."""
+    places = [str(Path.home()), str(source.parent), str(wheel.parent), str(ROOT)]
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            # the interpreter's own linker flags may name its library folder; that is not ours to change
+            data = archive.read(name).replace(sys.base_prefix.encode(), b"")
+            for place in places:
+                assert place.encode() not in data, f"{name} names {place}"
+
+
+def run(installed: Path, code: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=installed.parent,
+        env={**os.environ, "PYTHONPATH": str(installed), **env},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_get_include_finds_the_headers_of_an_installed_package(installed):
+    found = run(installed, "import toolips_udp; print(toolips_udp.get_include())")
+    assert Path(found) == installed / "toolips_udp/_native/include"
+    assert (Path(found) / "tudp.h").exists()
+
+
+def test_get_include_finds_the_headers_of_a_source_tree():
+    import toolips_udp
+
+    assert (Path(toolips_udp.get_include()) / "tudp.h").exists()
+
+
+@needs_compiler
+def test_the_header_of_a_stage_compiles_alone(installed, tmp_path):
+    source = tmp_path / "alone.c"
+    source.write_text('#include "tudp.h"\nint main(void) { tudp_stage s = {0}; return (int)s.abi; }\n')
+    command = [
+        COMPILER,
+        "-std=gnu11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-I{installed}/toolips_udp/_native/include",
+    ]
+    done = subprocess.run(
+        [*command, str(source), "-o", str(tmp_path / "alone")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    version = re.search(r"define TUDP_ABI (\d+)", (ROOT / "native/tudp.h").read_text())
+    assert version and int(version[1]) >= 1
