@@ -6,6 +6,7 @@ The front door: every public name, loaded when it is first used. Nothing else.
 from __future__ import annotations
 
 import importlib
+import types
 
 __version__ = "0.1.0"
 
@@ -34,12 +35,14 @@ _ROOMS = {
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
 _HOUSES = ("dns", "game", "messages", "testing", "peers")
 
-__all__ = [*_HOMES, *_HOUSES, "__version__"]  # noqa: PLE0604
+__all__ = [*_HOMES, *_HOUSES, "__version__"]
 
 
 def __getattr__(name: str) -> object:
     if name in _HOMES:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        if isinstance(value, types.ModuleType):  # a file that is called like what it holds
+            value = getattr(value, name)
         globals()[name] = value
         return value
     if name in _HOUSES:

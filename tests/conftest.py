@@ -1,0 +1,158 @@
+"""Shared fixtures: servers that are checked after each test.
+
+`server` is a factory: it starts a module on port 0, stops it at the end and
+asserts that both ledgers close to the unit and that no thread or descriptor is
+left. `transport` runs a test once for each transport that works here.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from toolips_udp import UDP, start, transports
+from toolips_udp.counters import DROPS
+
+
+def pytest_generate_tests(metafunc):
+    if "transport" in metafunc.fixturenames:
+        metafunc.parametrize("transport", transports.available())
+
+
+def ledgers(counters, in_flight=0):
+    """The receive and send ledgers as pairs that must be equal."""
+    return {
+        "receive": (
+            counters["received"],
+            counters["handled"] + sum(counters[word] for word in DROPS) + in_flight,
+        ),
+        "send": (
+            counters["send_queued"],
+            sum(
+                counters[word] for word in ("sent", "send_refused", "send_refused_late", "send_dropped_full")
+            ),
+        ),
+    }
+
+
+def assert_ledgers_close(counters, in_flight=0):
+    for name, (left, right) in ledgers(counters, in_flight).items():
+        assert left == right, f"the {name} ledger does not close: {left} != {right} in {dict(counters)}"
+
+
+def descriptors():
+    """What each descriptor of this process points to."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[name] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture(scope="session")
+def libuv_is_up():
+    """libuv makes one pipe per process with its first loop; that is not a leak."""
+    from toolips_udp.servers.base import new_loop
+
+    new_loop().close()
+
+
+@pytest.fixture
+def nothing_left(libuv_is_up):
+    """No thread and no descriptor more than before."""
+    gc.collect()
+    threads, files = set(threading.enumerate()), descriptors()
+    yield
+    deadline = time.monotonic() + 2
+    while True:
+        gc.collect()
+        left = [t.name for t in threading.enumerate() if t not in threads and t.is_alive()]
+        opened = {fd: to for fd, to in descriptors().items() if files.get(fd) != to}
+        if (not left and not opened) or time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    assert not left, f"threads are left: {left}"
+    assert not opened, f"descriptors are left: {opened}"
+
+
+@pytest.fixture
+def server(nothing_left, request):
+    """`server(handlers..., mode=UDP, ip=..., **settings)` starts one; stopped and checked at the end."""
+    started = []
+    transport = request.getfixturevalue("transport") if "transport" in request.fixturenames else None
+
+    def make(*exports, module=None, mode=UDP, ip="127.0.0.1:0", **settings):
+        if module is None:
+            module = SimpleNamespace(
+                **{getattr(e, "__name__", None) or f"export_{i}": e for i, e in enumerate(exports)}
+            )
+        if transport is not None:
+            settings.setdefault("transport", transport)
+        settings.setdefault("control", False)
+        found = start(mode, module, ip, **settings)
+        started.append(found)
+        return found
+
+    yield make
+    for each in started:
+        each.stop()
+        assert_ledgers_close(each.counters)
+        assert each.in_flight == 0
+
+
+class Peer(socket.socket):
+    """A client with a socket of its own: `ask` sends and returns the answer."""
+
+    def __init__(self, to, timeout=2.0):
+        super().__init__(to.family, socket.SOCK_DGRAM)
+        self.to = to
+        self.settimeout(timeout)
+        self.connect(to.sockaddr())
+
+    def ask(self, data=b"x"):
+        self.send(data)
+        return self.recv(65536)
+
+    def hears_nothing(self, within=0.1):
+        self.settimeout(within)
+        try:
+            return self.recv(65536) is None
+        except TimeoutError:
+            return True
+        finally:
+            self.settimeout(2.0)
+
+
+@pytest.fixture
+def peer():
+    """`peer(address)` is a client of that server, closed at the end."""
+    made = []
+
+    def make(to, timeout=2.0):
+        made.append(Peer(to, timeout))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def eventually():
+    """Wait until a condition holds, or fail. For what another thread does soon."""
+
+    def wait(condition, within=3.0):
+        end = time.monotonic() + within
+        while not condition():
+            assert time.monotonic() < end, "did not happen in time"
+            time.sleep(0.002)
+
+    return wait

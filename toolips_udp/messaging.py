@@ -1,0 +1,224 @@
+"""The verbs as functions: respond, send, request, broadcast and what they need. Above connections, below servers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from .address import Address, AnyAddress
+from .errors import StartError
+from .typed import encode
+
+
+def respond(c: Any, data: Any, *args: Any, **kwargs: Any) -> None:
+    """Answer the client that sent the current packet.
+
+    The answer is queued and leaves at the end of this turn, together with the
+    other answers. Calling twice sends two datagrams, in order. Text is sent as
+    UTF-8, a msgspec Struct in the kind of the packet. More than `c.max_reply`
+    bytes raises `TooLong` here, in your handler.
+
+    >>> @handler
+    ... def main(c):
+    ...     respond(c, b"pong")
+    """
+    c.respond(data, *args, **kwargs)
+
+
+def send(*args: Any, keep_open: bool = False) -> Any:
+    """Send one datagram.
+
+    - `send(data, to)`: from a fresh socket with a free source port. With
+      `keep_open=True` it returns the connected standard socket, with a timeout of
+      1 s, for several exchanges; close it, or use it in a `with` block.
+    - `send(c, data, to)`, `send(server, data, to)`, `send(module, data, to)`: out
+      of a server's own socket, from any thread; a stopped one is a `StartError`.
+
+    >>> send("hello friend", "127.0.0.1:3001")
+    """
+    if len(args) == 3:
+        target, data, to = args
+        if not hasattr(target, "respond") and not hasattr(target, "counters"):
+            target = _server_of(target)
+        return target.send(data, to)
+    if len(args) != 2:
+        raise TypeError(f"send takes (data, to) or (c, data, to), found {len(args)} arguments")
+    data, address = _raw(args[0]), Address.resolve(args[1])
+    sock = socket.socket(address.family, socket.SOCK_DGRAM)
+    try:
+        if keep_open:
+            sock.settimeout(1.0)
+            sock.connect(address.sockaddr())
+            sock.send(data)
+            return sock
+        sock.sendto(data, address.sockaddr())
+    except BaseException:
+        sock.close()
+        raise
+    sock.close()
+    return None
+
+
+def request(data: Any, to: AnyAddress, timeout: float = 1.0, retries: int = 0) -> bytes:
+    """Send one datagram from a fresh socket and return the answer.
+
+    Only an answer from `to` counts. Asked 1 + `retries` times, `timeout` seconds
+    each; then `TimeoutError`. It blocks: in an `async def` handler use `await
+    c.request(...)`; on a server's own loop it raises `RuntimeError`.
+
+    >>> request("hello friend", "127.0.0.1:3001")
+    b'hello'
+    """
+    _refuse_on_a_serving_loop()
+    raw, address = _raw(data), Address.resolve(to)
+    with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
+        for _ in range(retries + 1):
+            sock.sendto(raw, address.sockaddr())
+            end = time.monotonic() + timeout
+            while (left := end - time.monotonic()) > 0:
+                sock.settimeout(left)
+                try:
+                    answer, peer = sock.recvfrom(65536)
+                except TimeoutError:
+                    break
+                except ConnectionError:
+                    continue  # port unreachable, on systems that say it: a later answer may still come
+                if Address.of(peer) == address:
+                    return answer
+    raise _timed_out(address, timeout, retries)
+
+
+async def ask(data: Any, to: Address, timeout: float = 1.0, retries: int = 0) -> bytes:
+    """`request` for coroutines: waits without holding the loop. Used by `c.request`."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(to.family, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        answer: asyncio.Future[bytes] = loop.create_future()
+
+        def readable() -> None:
+            try:
+                while not answer.done():
+                    packet, peer = sock.recvfrom(65536)
+                    if Address.of(peer) == to:
+                        answer.set_result(packet)
+            except (BlockingIOError, InterruptedError, ConnectionError):
+                pass
+            except OSError as error:
+                if not answer.done():
+                    answer.set_exception(error)
+
+        loop.add_reader(sock.fileno(), readable)
+        try:
+            for _ in range(retries + 1):
+                sock.sendto(data, to.sockaddr())
+                done, _ = await asyncio.wait([answer], timeout=timeout)
+                if done:
+                    return answer.result()
+        finally:
+            loop.remove_reader(sock.fileno())
+            answer.cancel()
+    raise _timed_out(to, timeout, retries)
+
+
+def broadcast(target: Any, data: Any, to: Any = None, exclude: Any = ()) -> int:
+    """One datagram to each of `to`, or to each client with a live session; the number queued. From any thread."""
+    if not hasattr(target, "broadcast"):
+        target = _server_of(target)
+    number: int = target.broadcast(data, to, exclude)
+    return number
+
+
+def set_handler(c: Any, name: str, client: Any = None) -> None:
+    """The next packet of this, or another, client goes to the handler called `name`. Raises `UnknownHandler`."""
+    c.set_handler(name, client)
+
+
+def remove_handler(c: Any, client: Any = None) -> None:
+    """Back to the main handler. Harmless when none is set."""
+    c.remove_handler(client)
+
+
+def get_ip(c: Any) -> str:
+    """The peer's host as text."""
+    host: str = c.ip
+    return host
+
+
+def get_ip4(c: Any) -> Address:
+    """The peer's `Address`: its host and the port that it sends from."""
+    address: Address = c.address
+    return address
+
+
+def _reader(name: str, verb: bool) -> Callable[..., Any]:
+    """The function form of a member of TCP and HTTP connections."""
+
+    def call(c: Any, *args: Any, **kwargs: Any) -> Any:
+        member = getattr(c, name)
+        return member(*args, **kwargs) if verb else member
+
+    call.__name__ = call.__qualname__ = name if verb else f"get_{name}"
+    call.__doc__ = f"The same as `c.{name}{'(...)' if verb else ''}` of a TCP or HTTP connection."
+    return call
+
+
+get_args = _reader("args", False)
+get_method = _reader("method", False)
+get_headers = _reader("headers", False)
+get_cookies = _reader("cookies", False)
+read = _reader("read", True)
+read_all = _reader("read_all", True)
+is_connected = _reader("is_connected", True)
+is_closed = _reader("is_closed", True)
+continue_connection = _reader("continue_connection", True)
+
+
+def get_post(c: Any) -> bytes:
+    """The body of an HTTP request: `c.packet`."""
+    body: bytes = c.packet
+    return body
+
+
+def _raw(data: Any) -> Any:
+    if isinstance(data, str):
+        return data.encode()
+    if isinstance(data, bytes | bytearray | memoryview):
+        return data
+    if isinstance(data, msgspec.Struct):
+        return encode(data, False)
+    raise TypeError(f"a datagram is bytes, text or a msgspec Struct, found {type(data).__name__}")
+
+
+def _timed_out(address: Address, timeout: float, retries: int) -> TimeoutError:
+    tries = f"{retries + 1} tries of {timeout} s" if retries else f"{timeout} s"
+    return TimeoutError(f"no answer from {address} within {tries}")
+
+
+def _server_of(module: Any) -> Any:
+    from .starting import server_of
+
+    server = server_of(module)
+    if server is None:
+        raise StartError(
+            f"{getattr(module, '__name__', module)!r} is not being served. Fix: start it, or use send(data, to)"
+        )
+    return server
+
+
+def _refuse_on_a_serving_loop() -> None:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    from .servers.base import LOOPS
+
+    if loop in LOOPS:
+        raise RuntimeError(
+            "request blocks, and this is the loop of a server: every client would wait. "
+            "Fix: await c.request(...), or await asyncio.to_thread(request, ...)"
+        )

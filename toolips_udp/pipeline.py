@@ -1,0 +1,131 @@
+"""Pipeline: extensions in order, then exactly one handler; folded once, at start.
+
+Above extensions and runners, below manifest and servers. An endpoint reads these
+attributes once and calls what they hold; what is not used is not there, so that
+it costs neither a call nor a branch per packet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from .extensions.base import hook, title
+from .runners.inline import folded
+from .runners.tasks import Stepper, Stopped
+
+if TYPE_CHECKING:
+    from .address import Address
+    from .extensions.multi import MultiHandler
+    from .handlers import UDPHandler
+    from .manifest import Manifest
+    from .servers.base import Server
+
+Step = Callable[[Any], Any]
+
+
+class Pipeline:
+    """What happens to a packet after the stages. Made from a manifest, for one server.
+
+    Plain attributes, read once by the endpoint:
+
+    - `stages`: native stage objects, in order.
+    - `steps`: bound `route(c)` callables, in order; exactly `False` ends the trip.
+      `step_names` says whose they are.
+    - `main`, `handlers`, `chooser`: where a packet ends.
+    - `calls`: UDPHandler -> the function of one connection to call (`run(c)`); it
+      raises `typed.Malformed` when a typed packet does not fit.
+    - `connection_class`: what the transport makes of a packet; set by its mode.
+    - `stepper`: for async handlers; set by its mode when the loop runs, else None.
+    - `endpoint`: the one endpoint that this pipeline serves; set by its mode.
+    - `threads`: the runner of threaded handlers; set by its mode.
+    - `on_drop`: `f(word, address)` or None.
+    """
+
+    def __init__(self, manifest: Manifest, server: Server) -> None:
+        self.server = server
+        self.stages: list[Any] = []
+        steps: list[Step] = []
+        names: list[str] = []
+        for extension in manifest.extensions:
+            self.stages += (hook(extension, "stages") or list)()
+            route = hook(extension, "route")
+            if route is not None:
+                steps.append(route)
+                names.append(f"{manifest.called(extension)} ({title(extension)})")
+        self.steps: tuple[Step, ...] = tuple(steps)
+        self.step_names: tuple[str, ...] = tuple(names)
+        self.main: UDPHandler | None = manifest.main
+        self.handlers: dict[str, UDPHandler] = dict(manifest.handlers)
+        self.chooser: MultiHandler | None = manifest.chooser
+        self.connection_class: type | None = None
+        self.stepper: Stepper | None = None
+        self.on_error: Callable[[Any, BaseException], Any] | None = None
+        self.on_drop: Callable[[str, Address], Any] | None = None
+        self.calls: dict[UDPHandler, Step] = {}
+        self.names: dict[UDPHandler, str] = {}
+        for each in [self.main, *self.handlers.values()]:
+            if each is not None:
+                self.calls[each] = folded(each)
+                self.names[each] = f"handler {manifest.called(each)} ({each.place})"
+        self.endpoint: Any = None
+        self.threads: Any = None
+        self._codes = {getattr(step, "__code__", step): name for step, name in zip(steps, names, strict=True)}
+
+    def failed(self, c: Any, exc: BaseException, who: Any) -> None:
+        """A handler or an extension raised: say it with the peer, and tell `on_error`. Counting is the endpoint's."""
+        name = who if isinstance(who, str) else self._step_that_raised(exc) or self.names.get(who, repr(who))
+        if isinstance(exc, TimeoutError) and not exc.args:
+            text = f"{name} passed its deadline of {getattr(who, 'timeout', None)} s and was cancelled"
+            self.server.journal.event(f"late {name}", logging.ERROR, text, c.address, None, "handler_failed")
+        else:
+            text = f"{name} raised {type(exc).__name__}"
+            self.server.journal.event(f"failed {name}", logging.ERROR, text, c.address, exc, "handler_failed")
+        if self.on_error is not None:
+            try:
+                self.on_error(c, exc)
+            except Exception as second:
+                text = f"on_error raised {type(second).__name__}"
+                self.server.journal.event("on_error", logging.ERROR, text, c.address, second)
+
+    def dropped(self, word: str, address: Address) -> None:
+        """A packet ended as a drop; called only when there is an `on_drop`."""
+        if self.on_drop is not None:
+            try:
+                self.on_drop(word, address)
+            except Exception as error:
+                text = f"on_drop raised {type(error).__name__}"
+                self.server.journal.event("on_drop", logging.ERROR, text, address, error)
+
+    def continue_async(
+        self, c: Any, handler: UDPHandler, coro: Coroutine[Any, Any, Any], yielded: Any
+    ) -> None:
+        """An async handler waits after its first step: a task runs the rest and reports to the endpoint."""
+        assert self.stepper is not None
+        endpoint = self.endpoint
+
+        def ended(error: BaseException | None) -> None:
+            if error is None:
+                endpoint.finished(c, "handled")
+            elif isinstance(error, Stopped):
+                endpoint.finished(c, "stopping")
+            else:
+                endpoint.finished(c, "handler_failed")
+                self.failed(c, error, handler)
+
+        self.stepper.suspended(coro, yielded, ended, handler.timeout)
+
+    def submit(self, c: Any, handler: UDPHandler) -> bool:
+        """A threaded handler: hand it to the pool. False when its queue is full."""
+        return bool(self.threads.submit(c, handler))
+
+    def _step_that_raised(self, exc: BaseException) -> str | None:
+        """An endpoint may not know which extension raised; the traceback does."""
+        at = exc.__traceback__
+        while at is not None:
+            name = self._codes.get(at.tb_frame.f_code)
+            if name is not None:
+                return name
+            at = at.tb_next
+        return None

@@ -1,0 +1,1 @@
+"""Where a handler runs: in the turn, in a task, in a thread or in a worker process."""

@@ -1,0 +1,615 @@
+"""Server: one module, served in one or more modes, on one event loop.
+
+Above pipeline and runners, below starting and serving. Owns the loop (a thread
+of its own with uvloop, or the running one), the life cycle, drain, data, timers
+and extensions.
+
+How a mode joins (udp.py, tcp.py, http.py): a subclass of `ModeServer`, named in
+`MODE_CLASSES`. The server makes one per mode of `start((UDP, TCP), module)` and
+calls, in this order:
+
+    bind(address)         in the thread of the caller, before anything runs: make the
+                          sockets, set `self.address` to the real one; raise OSError
+    await open()          on the loop, after every extension's on_start: begin to serve
+    await drain(until)    on the loop: take nothing new, end what is in flight, at the
+                          latest at loop time `until`; then `unfinished` names the rest
+    close()               free everything; may come at any moment, also without open()
+
+`counters` (a mapping of word to int) of all modes are added up in
+`Server.counters`; `in_flight` too. With several modes on one port, `bind` of the
+later ones gets the port that the first one got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import inspect
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ..address import Address, AnyAddress
+from ..counters import WORDS
+from ..errors import BindError, StartError
+from ..extensions.base import hook, title
+from ..journal import Journal, level_of
+from ..modes import Mode
+from .timers import Timer, Timers
+from .watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from ..manifest import Manifest
+    from .options import Options
+
+__all__ = ["MODE_CLASSES", "Counts", "ModeServer", "Server", "Timer"]
+
+MODE_CLASSES = {
+    "UDP": "toolips_udp.servers.udp:UDPMode",
+    "TCP": "toolips_udp.servers.tcp:TCPMode",
+    "HTTP": "toolips_udp.servers.http:HTTPMode",
+}
+
+LOOPS: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+"""Loops that serve; blocking calls refuse to run on them."""
+
+
+class ModeServer:
+    """One mode of a server. See the module's docstring for what is called when."""
+
+    mode: ClassVar[Mode]
+    address: Address
+    detail: str = ""
+    """Said in the start line, as in `native`."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def bind(self, address: Address) -> None:
+        """Make the sockets; set `self.address`."""
+        raise NotImplementedError
+
+    async def open(self) -> None:
+        """Begin to serve."""
+        raise NotImplementedError
+
+    async def drain(self, until: float) -> None:
+        """Take nothing new and end what is in flight, at the latest at loop time `until`."""
+
+    def close(self) -> None:
+        """Free everything."""
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What this mode has counted."""
+        return {}
+
+    @property
+    def in_flight(self) -> int:
+        """Packets whose handler has not ended."""
+        return 0
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The handlers that had not ended when the drain time was over."""
+        return []
+
+    @property
+    def running_handler(self) -> Any:
+        """The handler that runs right now, or None; asked from the watchdog's thread."""
+        return None
+
+
+class Counts(Mapping[str, int]):
+    """The counters of all modes of a server, added up; always of this moment."""
+
+    def __init__(self, modes: list[ModeServer]) -> None:
+        self._modes = modes
+
+    def __getitem__(self, word: str) -> int:
+        if word not in WORDS:
+            raise KeyError(word)
+        return sum(mode.counters.get(word, 0) for mode in self._modes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(WORDS)
+
+    def __len__(self) -> int:
+        return len(WORDS)
+
+    def __repr__(self) -> str:
+        return repr({word: number for word, number in self.items() if number})
+
+
+class Server:
+    """A module that is being served. Made by `start` and `serve`.
+
+    `address` is the real address of the first mode, `addresses` maps each mode to
+    its own. `data` is one mapping for all handlers; each operation on it is
+    atomic. `counters` maps each word to a number. A context manager: leaving the
+    block stops the server.
+    """
+
+    def __init__(
+        self,
+        modes: tuple[Mode, ...],
+        manifest: Manifest,
+        addresses: tuple[Address, ...],
+        settings: Options,
+        threads: int | None,
+    ) -> None:
+        self.manifest = manifest
+        self.module = manifest.module
+        self.settings = settings
+        self.threads = threads
+        self.journal = Journal(manifest.name)
+        self.data: dict[Any, Any] = {}
+        self.extensions = tuple(manifest.extensions)
+        self.handlers = ({} if manifest.main is None else {None: manifest.main}) | manifest.handlers
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.exit_code = 0
+        self.ready = False
+        """Whether it takes work: false before the start, from the first moment of a drain on, and after."""
+        self._modes: list[ModeServer] = []
+        self._counts = Counts(self._modes)
+        self._timers = Timers(self)
+        self._watchdog: Watchdog | None = None
+        self._processes: Any = None
+        self._thread: threading.Thread | None = None
+        self._thread_id: int | None = None
+        self._stop: asyncio.Event | None = None
+        self._stop_asked = False
+        self._ended = threading.Event()
+        self._after: list[Any] = []  # extensions that have started, in order
+        self._closers: list[Callable[[], Any]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._bind(modes, addresses)
+
+    # ---- what users read ----
+
+    @property
+    def address(self) -> Address:
+        """The real address of the first mode."""
+        return self._modes[0].address
+
+    @property
+    def addresses(self) -> dict[Mode, Address]:
+        """The real address of each mode."""
+        return {mode.mode: mode.address for mode in self._modes}
+
+    @property
+    def modes(self) -> tuple[ModeServer, ...]:
+        """What serves each mode."""
+        return tuple(self._modes)
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Word to number, over all modes; always of this moment."""
+        return self._counts
+
+    @property
+    def in_flight(self) -> int:
+        """Packets whose handler has not ended."""
+        return sum(mode.in_flight for mode in self._modes)
+
+    @property
+    def running(self) -> bool:
+        """Whether it serves, or still drains."""
+        return self.loop is not None and not self._ended.is_set()
+
+    @property
+    def processes(self) -> Any:
+        """The ProcessManager of this server; made when it is first asked for."""
+        if self._processes is None:
+            from ..jobs import ProcessManager
+
+            self._processes = ProcessManager()
+            self._closers.append(self._processes.close)
+        return self._processes
+
+    def __repr__(self) -> str:
+        state = "serving" if self.ready else "draining" if self.running else "stopped"
+        where = ", ".join(f"{mode.mode} {mode.address}" for mode in self._modes)
+        return f"<Server {self.manifest.name} on {where}: {state}>"
+
+    # ---- life ----
+
+    def _bind(self, modes: tuple[Mode, ...], addresses: tuple[Address, ...]) -> None:
+        """Make the sockets of all modes; with one port 0 for several modes, find a port that is free for all."""
+        shared = len(modes) > 1 and len(set(addresses)) == 1 and addresses[0].port == 0
+        for attempt in range(20):
+            port = 0
+            for mode, wanted in zip(modes, addresses, strict=True):
+                room, _, name = MODE_CLASSES[mode.name].partition(":")
+                serving: ModeServer = getattr(importlib.import_module(room), name)(self)
+                self._modes.append(serving)
+                address = Address(wanted.host, port) if shared and port else wanted
+                try:
+                    serving.bind(address)
+                except OSError as error:
+                    self._unbind()
+                    if shared and port and attempt < 19:
+                        break  # the port is free for the first mode only: try another
+                    raise _bind_error(mode, address, error) from error
+                except BaseException:
+                    self._unbind()
+                    raise
+                port = port or serving.address.port
+            else:
+                return
+
+    def _unbind(self) -> None:
+        for mode in self._modes:
+            mode.close()
+        self._modes.clear()
+
+    def run_in_thread(self) -> Server:
+        """Serve on a loop in a thread of its own; returns when it serves. What the start raises is raised here."""
+        started: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(started,),
+            name=f"toolips_udp {self.manifest.name} {self.address}",
+            daemon=True,
+        )
+        self._thread.start()
+        try:
+            started.result()
+        except BaseException:
+            self._thread.join()
+            raise
+        return self
+
+    def _run(self, started: Future[None]) -> None:
+        try:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                runner.run(self._life(started))
+        except BaseException as error:
+            if not started.done():
+                started.set_exception(error)
+            else:
+                self.exit_code = 1
+                self.journal.say(logging.CRITICAL, "the server's loop ended with an error", None, error)
+        finally:
+            self._ended.set()
+
+    async def _life(self, started: Future[None]) -> None:
+        try:
+            await self._open()
+        except BaseException as error:
+            self._ended.set()
+            if started.set_running_or_notify_cancel():
+                started.set_exception(error)
+            return
+        started.set_result(None)
+        assert self._stop is not None
+        await self._stop.wait()
+        await self._close()
+
+    async def _open(self) -> None:
+        """Extensions in order, then the modes. When one fails, everything that had started is stopped."""
+        self.loop = asyncio.get_running_loop()
+        self._thread_id = threading.get_ident()
+        self._stop = asyncio.Event()
+        LOOPS.add(self.loop)
+        try:
+            self._pin()
+            for extension in self.extensions:
+                begin = hook(extension, "on_start")
+                self._after.append(extension)
+                if begin is not None:
+                    try:
+                        await _maybe(begin(self))
+                    except BaseException:
+                        self._after.pop()
+                        raise
+            for mode in self._modes:
+                await mode.open()
+        except BaseException:
+            await self._finish()
+            raise
+        self.ready = True
+        self._timers.begin(self.loop)
+        if self.settings.watchdog:
+            self._watchdog = Watchdog(self, self.settings.watchdog)
+            self._watchdog.start()
+        self.journal.announce(self._start_line())
+        if self._stop_asked:
+            self._stop.set()
+
+    async def _close(self) -> None:
+        """The drain, then everything in reverse order."""
+        assert self.loop is not None
+        self.ready = False
+        self._timers.end()
+        until = self.loop.time() + self.settings.drain
+        await asyncio.gather(*(self._drain_mode(mode, until) for mode in self._modes))
+        names = [name for mode in self._modes for name in mode.unfinished]
+        if names:
+            self.exit_code = 1
+            text = f"the drain time of {self.settings.drain} s is over and these have not ended: {', '.join(names[:10])}"
+            self.journal.say(logging.ERROR, text, None, None, "stopping")
+        await self._finish()
+
+    async def _drain_mode(self, mode: ModeServer, until: float) -> None:
+        try:
+            await mode.drain(until)
+        except Exception as error:
+            self.exit_code = 1
+            self.journal.say(logging.ERROR, f"the drain of {mode.mode} failed", None, error)
+
+    async def _finish(self) -> None:
+        self._timers.end()
+        if self._watchdog is not None:
+            self._watchdog.stop()
+        while self._after:
+            extension = self._after.pop()
+            end = hook(extension, "on_stop")
+            if end is None:
+                continue
+            try:
+                await _maybe(end(self))
+            except Exception as error:
+                text = f"on_stop of {self.manifest.called(extension)} ({title(extension)}) raised {type(error).__name__}"
+                self.journal.say(logging.ERROR, text, None, error)
+        for closer in reversed(self._closers):
+            with contextlib.suppress(Exception):
+                await _maybe(closer())
+        self._closers.clear()
+        for mode in self._modes:
+            mode.close()
+        self.journal.summary()
+        if self.loop is not None:
+            LOOPS.discard(self.loop)
+
+    def stop(self, wait: bool = True) -> None:
+        """Stop receiving, answer what is in flight (bounded), run `on_stop`, free the port.
+
+        From another thread it returns when that is done; from a handler, or from a
+        coroutine on the server's own loop, it returns at once and the stop follows.
+        Calling it again does nothing.
+        """
+        if self.loop is None:
+            if not self._ended.is_set():
+                self._ended.set()
+                self._unbind_now()
+            return
+        if not self._stop_asked:
+            self._stop_asked = True
+            self.call_soon(self._set_stop)
+        if wait and threading.get_ident() != self._thread_id:
+            if not self._ended.wait(self.settings.drain + 5.0):
+                self.exit_code = 1
+                self.journal.say(
+                    logging.ERROR, f"{self!r} does not stop: {self._stuck()} still holds the loop"
+                )
+                return
+            if self._thread is not None:
+                self._thread.join()
+
+    close = stop
+
+    def _unbind_now(self) -> None:
+        for mode in self._modes:
+            mode.close()
+
+    def _set_stop(self) -> None:
+        assert self._stop is not None
+        self._stop.set()
+
+    def _stuck(self) -> str:
+        for mode in self._modes:
+            handler = mode.running_handler
+            if handler is not None:
+                return f"handler {self.manifest.called(handler)} ({handler.place})"
+        return "something"
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until the server has stopped; False when `timeout` seconds were over first."""
+        if threading.get_ident() == self._thread_id:
+            raise RuntimeError(
+                "server.wait() on the server's own loop would never return. Fix: await server.wait_stopped()"
+            )
+        return self._ended.wait(timeout)
+
+    async def wait_stopped(self) -> None:
+        """Wait, in a coroutine, until the server has stopped."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+        else:
+            await asyncio.get_running_loop().run_in_executor(None, self._ended.wait)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Server:
+        if self.loop is None and not self._ended.is_set():
+            await self._open_here()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task is None:
+            self._stop_asked = True
+            self.call_soon(self._set_stop)
+        else:
+            self.stop(wait=False)
+        await self.wait_stopped()
+        if self._thread is not None:
+            self._thread.join()
+
+    async def _open_here(self) -> None:
+        """Serve on the running loop."""
+        started: Future[None] = Future()
+        loop = asyncio.get_running_loop()
+
+        async def life() -> None:
+            try:
+                await self._life(started)
+            finally:
+                self._ended.set()
+
+        self._task = loop.create_task(life(), name=f"toolips_udp {self.manifest.name}")
+        try:
+            await asyncio.wrap_future(started)
+        except BaseException:
+            await asyncio.wait([self._task])
+            raise
+
+    # ---- what users call ----
+
+    def send(self, data: Any, to: AnyAddress) -> None:
+        """One datagram out of the server's own socket, from any thread. `StartError` on a stopped server."""
+        self._udp("send").send(data, Address.parse(to))
+
+    def broadcast(
+        self, data: Any, to: Iterable[AnyAddress] | None = None, exclude: Iterable[AnyAddress] = ()
+    ) -> int:
+        """One datagram to each of `to`, or to each client with a live session. The number queued. From any thread."""
+        left_out = {Address.parse(each) for each in exclude}
+        udp = self._udp("broadcast")
+        if to is None:
+            targets = self.on_loop(lambda: [who for who, _ in udp.live_sessions()])
+        else:
+            targets = [Address.parse(each) for each in to]
+        targets = [each for each in targets if each not in left_out]
+        for each in targets:
+            udp.send(data, each)
+        return len(targets)
+
+    def _udp(self, verb: str) -> Any:
+        endpoint = next(
+            (mode.endpoint for mode in self._modes if getattr(mode, "endpoint", None) is not None), None
+        )
+        if endpoint is None:
+            raise StartError(f"{self!r} has no UDP mode, so it cannot {verb}. Fix: start((UDP, ...), module)")
+        if not self.running:
+            raise StartError(
+                f"{self!r} cannot {verb}, for it does not run. Fix: start it, or use send(data, to)"
+            )
+        return endpoint
+
+    def log(self, message: str, level: str | int = "info", peer: Any = None) -> None:
+        """Say one line on the logger `toolips_udp.<module>`."""
+        self.journal.say(level_of(level), str(message), peer)
+
+    def every(self, seconds: float, fn: Callable[[], Any]) -> Timer:
+        """Call `fn()` on the loop every `seconds`, without drift, until `.cancel()` or the stop. `async def` too."""
+        return self._timers.every(seconds, fn)
+
+    def after(self, seconds: float, fn: Callable[[], Any]) -> Timer:
+        """Call `fn()` on the loop once, in `seconds`, unless `.cancel()` or the stop comes first."""
+        return self._timers.after(seconds, fn)
+
+    def listen(self, url: str) -> Any:
+        """Serve the module's peers on one more carrier, as in `ws://127.0.0.1:8080`; its house says which."""
+        scheme = url.partition("://")[0]
+        opener = self.carriers.get(scheme)
+        if opener is None:
+            known = (
+                ", ".join(sorted(self.carriers))
+                or "none; the module exports nothing that takes more carriers"
+            )
+            raise ValueError(f"{url!r}: there is no carrier {scheme!r} here. Found: {known}")
+        return opener(url)
+
+    @property
+    def carriers(self) -> dict[str, Callable[[str], Any]]:
+        """URL scheme to a function that opens a listener; filled by extensions in `on_start`."""
+        found: dict[str, Callable[[str], Any]] = self.__dict__.setdefault("_carriers", {})
+        return found
+
+    # ---- for rooms above and beside ----
+
+    def call_soon(self, fn: Callable[..., Any], *args: Any) -> None:
+        """Call `fn(*args)` on the server's loop, from any thread. Nothing happens when it has ended."""
+        loop = self.loop
+        if loop is None:
+            raise StartError(f"{self!r} does not run")
+        if threading.get_ident() == self._thread_id:
+            loop.call_soon(fn, *args)
+        else:
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(fn, *args)
+
+    def on_loop(self, fn: Callable[[], Any]) -> Any:
+        """What `fn()` gives on the server's loop. Blocks a caller in another thread."""
+        if threading.get_ident() == self._thread_id:
+            return fn()
+        done: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(fn())
+            except BaseException as error:
+                done.set_exception(error)
+
+        self.call_soon(run)
+        return done.result(timeout=30)
+
+    def at_stop(self, closer: Callable[[], Any]) -> None:
+        """Call (and await) `closer()` at the stop, after every `on_stop`, in reverse order."""
+        self._closers.append(closer)
+
+    def thread_pool(self) -> Any:
+        """The pool for threaded handlers; made when the first of them comes."""
+        from ..runners.threads import Pool, default_size
+
+        if self.threads == 1:
+            raise StartError(
+                "threads=1 leaves no worker for @handler(threaded=True). Fix: threads=2 or more, or leave it out"
+            )
+        pool = Pool((self.threads or default_size() + 1) - 1, f"toolips_udp {self.manifest.name}")
+        self.at_stop(lambda: pool.close(0.5))
+        return pool
+
+    def _pin(self) -> None:
+        if self.settings.pin is not None:
+            import os
+
+            try:
+                os.sched_setaffinity(0, {self.settings.pin})
+            except (AttributeError, OSError) as error:
+                raise StartError(
+                    f"pin={self.settings.pin}: this thread cannot be kept on that core: {error}"
+                ) from None
+
+    def _start_line(self) -> str:
+        found = self.manifest
+        handlers = ([found.called(found.main)] if found.main else []) + list(found.handlers)
+        parts = [
+            f"{mode.mode} {mode.address}" + (f" ({mode.detail})" if mode.detail else "")
+            for mode in self._modes
+        ]
+        line = f"{found.name} serves {', '.join(parts)}"
+        line += f"; handlers: {', '.join(handlers) or 'none'}"
+        if self.extensions:
+            line += f"; extensions: {', '.join(found.called(e) for e in self.extensions)}"
+        return line
+
+
+async def _maybe(result: Any) -> Any:
+    return await result if inspect.isawaitable(result) else result
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.SelectorEventLoop()
+    return uvloop.new_event_loop()
+
+
+def _bind_error(mode: Mode, address: Address, error: OSError) -> BindError:
+    from .holder import explain
+
+    found = BindError(error.errno, f"{mode} cannot be served on {address}: {explain(mode, address, error)}")
+    found.address = address
+    return found

@@ -1,0 +1,113 @@
+"""SIGINT and SIGTERM: the first drains, the second ends at once. Below starting.
+
+Handlers are installed only from the main thread, and the previous ones come back.
+A script that ends after `start` keeps serving: the interpreter waits for its
+threads first, and there a hook of ours waits for a signal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .base import Server
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_kept: weakref.WeakSet[Server] = weakref.WeakSet()
+_hooked = False
+_terminated = False
+
+
+class Answering:
+    """While this block lasts, the first signal drains these servers, the second ends the process."""
+
+    def __init__(self, *servers: Server) -> None:
+        self._servers = servers
+        self._before: dict[int, Any] = {}
+        self.asked = False
+
+    def __enter__(self) -> Answering:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                with contextlib.suppress(ValueError, OSError):
+                    self._before[number] = signal.signal(number, self._answer)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, before in self._before.items():
+            if before is not None:
+                signal.signal(number, before)
+
+    def _answer(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            _end_now(128 + number)
+        self.asked = True
+        for server in self._servers:
+            # In a thread: the signal may have come while this one held a lock that a stop needs.
+            threading.Thread(target=server.stop, kwargs={"wait": False}, daemon=True).start()
+
+
+def keep_serving_after_main(server: Server) -> None:
+    """The process goes on after the main script's last line, until a signal or the server's own stop."""
+    global _hooked
+    _kept.add(server)
+    if not _hooked:
+        _hooked = True
+        # Imported first, so that its own hook, which refuses new work, runs after ours.
+        import concurrent.futures.thread  # noqa: F401
+
+        register: Callable[..., Any] | None = getattr(threading, "_register_atexit", None)
+        if register is not None:
+            register(_after_main)
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    ):
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM while the main script still runs: unwind it, then drain in `_after_main`."""
+    global _terminated
+    if _terminated:
+        _end_now(128 + number)
+    _terminated = True
+    raise SystemExit(0)
+
+
+def _after_main() -> None:
+    servers = [server for server in _kept if server.running]
+    if not servers:
+        return
+    failed = (
+        getattr(sys, "last_type", None) is not None
+    )  # the script ended with an uncaught error, or by Ctrl-C
+    interactive = bool(sys.flags.interactive or hasattr(sys, "ps1"))
+    with Answering(*servers):
+        if failed or interactive or _terminated:
+            for server in servers:
+                server.stop(wait=False)
+        for server in servers:
+            server.wait()
+            server.stop()
+    if any(server.exit_code for server in servers):
+        _end_now(1)
+
+
+def _end_now(code: int) -> None:
+    """End without waiting for anybody: handlers that hang would hold a clean exit for ever."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)

@@ -1,0 +1,603 @@
+"""The portable transport: the shape of the native one in plain Python, for any system.
+
+Above the ground floor and connections. One datagram per system call, so it is
+slower; what handlers see and what is counted is the same. Native stages do not
+run here: their extensions are absent, and Python answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import struct
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..address import Address, AnyAddress
+from ..clients import ClientTable
+from ..clock import Clock, monotonic
+from ..connections.udp import LARGEST, UDPConnection, too_long, unknown_handler
+from ..counters import SIZE, WORDS
+from ..typed import Malformed, encode, is_json
+
+if TYPE_CHECKING:
+    from ..handlers import UDPHandler
+    from ..pipeline import Pipeline
+
+NUMBER = {word: number for number, word in enumerate(WORDS)}
+ROUND = 256
+"""Datagrams of one turn, at most; or 2 ms."""
+TURN = 0.002
+BACKLOG = 1024
+"""Messages that wait when the kernel takes no more; or 50 ms."""
+BACKLOG_AGE = 0.05
+DENIED_PORTS = frozenset((0, 7, 13, 19, 37))
+"""Source ports that are never answered: services that answer everything."""
+
+_SO_MEMINFO = 55
+_IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
+_IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
+_TRY_AGAIN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM}
+_GONE = {errno.EBADF, getattr(errno, "ENOTSOCK", errno.EBADF)}
+_BATCH_END = (BlockingIOError, InterruptedError)
+
+
+class Counters(Mapping[str, int]):
+    """The counters of an endpoint: a read-only mapping of word to int."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def __getitem__(self, word: str) -> int:
+        number = NUMBER[word]
+        if word in ("received", "kernel"):
+            self._endpoint.refresh()
+        return self._endpoint.words[number]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(WORDS)
+
+    def __len__(self) -> int:
+        return len(WORDS)
+
+    def __repr__(self) -> str:
+        return repr({word: number for word, number in self.items() if number})
+
+
+class PortableUDPConnection(UDPConnection):
+    """One datagram in, in plain Python."""
+
+    __slots__ = ("_view", "address", "answered", "endpoint", "local", "now", "packet", "worker_id")
+
+    def __init__(
+        self, endpoint: Endpoint, packet: bytes, address: Address, now: float, local: Any = None
+    ) -> None:
+        self.endpoint = endpoint
+        self.packet = packet
+        self.address = address
+        self.now = now
+        self.local = local
+        self.answered = False
+        self.worker_id: int | None = None
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        """The datagram as UTF-8 text; what is not UTF-8 is replaced. Never raises."""
+        return self.packet.decode("utf-8", "replace")
+
+    @property
+    def view(self) -> memoryview:  # type: ignore[override]
+        """The datagram without a copy. Read-only; what you keep stays what it was."""
+        return memoryview(self.packet)
+
+    @property
+    def ip(self) -> str:  # type: ignore[override]
+        """The client's host as text."""
+        return self.address[0]
+
+    @property
+    def port(self) -> int:  # type: ignore[override]
+        """The client's port."""
+        return self.address[1]
+
+    @property
+    def server(self) -> Any:  # type: ignore[override]
+        """The `Server` that received the datagram."""
+        return self.endpoint.server
+
+    @property
+    def data(self) -> dict[Any, Any]:  # type: ignore[override]
+        """The server's shared mapping."""
+        found: dict[Any, Any] = self.endpoint.server.data
+        return found
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.endpoint.server.data[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.endpoint.server.data[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self.endpoint.server.data[key]
+
+    @property
+    def session(self) -> dict[Any, Any]:  # type: ignore[override]
+        """This client's own dict; it ends after `session_timeout` seconds of silence."""
+        return self.endpoint.session(self.address)
+
+    @property
+    def max_reply(self) -> int:  # type: ignore[override]
+        """The most bytes that one `respond` takes."""
+        return LARGEST
+
+    def respond(self, data: Any) -> None:
+        """Answer the client that sent this packet; see `toolips_udp.respond`."""
+        self.answered = True
+        self.endpoint.push(data, self.address, self, self.local)
+
+    def send(self, data: Any, to: AnyAddress) -> None:
+        """Send one datagram to any address, out of the server's own socket."""
+        self.answered = True
+        self.endpoint.push(data, Address.parse(to), self, None)
+
+    def set_handler(self, name: str, client: Any = None) -> None:
+        """The next packet of this client, or of `client`, goes to the handler `name`."""
+        self.endpoint.choose(self, name, client)
+
+    def remove_handler(self, client: Any = None) -> None:
+        """The next packet of this client, or of `client`, goes to the main handler again."""
+        self.endpoint.choose(self, None, client)
+
+
+connection_class = PortableUDPConnection
+
+
+class Endpoint:
+    """A socket and a pipeline, served in plain Python.
+
+    `sock` is a bound, non-blocking UDP socket. `counters` is a writable buffer of
+    48 unsigned 64-bit numbers, for a supervisor that outlives this process. One
+    thread: that of the loop; `send` and `respond` may come from any.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        pipeline: Pipeline,
+        *,
+        server: Any = None,
+        counters: Any = None,
+        slot_room: int = 65536,
+        session_timeout: float = 600,
+        max_sessions: int = 100_000,
+        max_async: int = 10_000,
+        clock: Clock = monotonic,
+    ) -> None:
+        self.sock = sock
+        self.server = server
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.address = Address.of(sock.getsockname())
+        self.words = memoryview(bytearray(SIZE * 8) if counters is None else counters).cast("B").cast("Q")
+        self.counters: Mapping[str, int] = Counters(self)
+        self.in_flight = 0
+        self.running_handler: UDPHandler | None = None
+        self.heartbeat = clock()
+        self._family = sock.family
+        self._clock = clock
+        self._slot_room = slot_room
+        self._session_timeout = session_timeout
+        self._max_sessions = max_sessions
+        self._max_async = max_async
+        self._async_in_flight = 0
+        self._sessions: ClientTable | None = None
+        self._out: list[tuple[Any, Any, Any]] = []
+        self._waiting: deque[tuple[float, Any, Any, Any]] = deque()
+        self._in_turn = self._scheduled = self._attached = self._closed = self._retrying = False
+        self._thread = threading.get_ident()
+        self._drops_before = self._drops_seen = 0
+        self._wildcard = self.address.host in ("0.0.0.0", "::") and hasattr(sock, "recvmsg")
+        if self._wildcard:
+            self._ask_for_local_address()
+        self._drops_before = self._kernel_drops()[0]
+        self.fold(pipeline)
+
+    def fold(self, pipeline: Pipeline) -> None:
+        """Read the pipeline once."""
+        self.pipeline = pipeline
+        self._steps = tuple(zip(pipeline.steps, pipeline.step_names, strict=True))
+        self._main = pipeline.main
+        self._handlers = pipeline.handlers
+        self._calls = pipeline.calls
+        self._on_drop = pipeline.dropped if pipeline.on_drop is not None else None
+        chooser = pipeline.chooser
+        self._places = None if chooser is None else ClientTable(chooser.ttl, chooser.max_clients)
+        self._key = None if chooser is None else chooser.key
+
+    # ---- one turn ----
+
+    def turn(self) -> None:
+        """Receive, dispatch, answer: at most 256 datagrams or 2 ms, then others run."""
+        if self._in_turn or self._closed:
+            return
+        self._in_turn = True
+        self.words[NUMBER["turns"]] += 1
+        self.heartbeat = now = self._clock()
+        gone: OSError | None = None
+        for _ in range(ROUND):
+            try:
+                received = self._receive()
+            except _BATCH_END:
+                break
+            except OSError as error:
+                self.words[NUMBER["receive_errors"]] += 1
+                if error.errno in _GONE:
+                    gone = error
+                    break
+                continue  # an error of one peer, or port-unreachable on Windows: the next call has the next datagram
+            self._one(*received, now)
+            if self._clock() - now > TURN:
+                break
+        self._flush()
+        self._in_turn = False
+        if gone is not None:
+            self.detach()
+            self.pipeline.failed(None, gone, f"the socket of {self.address}")
+
+    def _receive(self) -> tuple[bytes, Any, Any]:
+        self.words[NUMBER["receive_calls"]] += 1
+        if not self._wildcard:
+            data, peer = self.sock.recvfrom(65536)
+            return data, peer, None
+        data, notes, _, peer = self.sock.recvmsg(65536, 256)
+        return data, peer, notes or None
+
+    def _one(self, data: bytes, peer: Any, local: Any, now: float) -> None:
+        words = self.words
+        words[0] += 1
+        words[NUMBER["bytes_in"]] += len(data)
+        address = Address.of(peer)
+        if address[1] in DENIED_PORTS or address == self.address or _is_group(address[0]):
+            word: str | None = "denied"
+        elif len(data) > self._slot_room:
+            word = "truncated"
+        else:
+            word = self._serve(PortableUDPConnection(self, data, address, now, local))
+        if word is not None:
+            words[NUMBER[word]] += 1
+            if word != "handled" and self._on_drop is not None:
+                self._on_drop(word, address)
+        if self._sessions:
+            self._sessions.lookup(address, now)
+
+    def _serve(self, c: PortableUDPConnection) -> str | None:
+        """One packet through extensions and its handler. Its word, or None when it goes on."""
+        for step, name in self._steps:
+            try:
+                if step(c) is False:
+                    return "handled" if c.answered else "ended"
+            except Exception as error:
+                self._fail(c, error, name)
+                return "handler_failed"
+        handler = self._main
+        try:
+            if self._places:
+                handler = self._places.lookup(self._key_of(c), c.now) or handler
+            if handler is None:
+                return "no_handler"
+            self.running_handler = handler
+            return self._run(c, handler)
+        except Malformed:
+            return "malformed"
+        except Exception as error:
+            self._fail(c, error, handler)
+            return "handler_failed"
+        finally:
+            self.running_handler = None
+
+    def _run(self, c: PortableUDPConnection, handler: UDPHandler) -> str | None:
+        if handler.kind == "inline":
+            self._calls[handler](c)
+            return "handled"
+        if handler.kind == "async":
+            if self._async_in_flight >= self._max_async:
+                return "queue_full"
+            stepper = self.pipeline.stepper
+            assert stepper is not None, "async handlers need a loop"
+            coro = self._calls[handler](c)
+            try:
+                yielded = stepper.step(coro)
+            except StopIteration:
+                return "handled"
+            self.in_flight += 1
+            self._async_in_flight += 1
+            self.pipeline.continue_async(c, handler, coro, yielded)
+            return None
+        self.in_flight += 1
+        if self.pipeline.submit(c, handler):
+            return None
+        self.in_flight -= 1
+        return "queue_full"
+
+    def _fail(self, c: Any, error: BaseException, who: Any) -> None:
+        try:
+            self.pipeline.failed(c, error, who)
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+
+    def finished(self, c: Any, word: str, was_async: bool = True) -> None:
+        """The handler of a datagram that was in flight has ended: count it under `word`."""
+        self.in_flight -= 1
+        if was_async:
+            self._async_in_flight -= 1
+        self.count(word)
+        if word != "handled" and self._on_drop is not None:
+            self._on_drop(word, c.address)
+
+    def count(self, word: str, number: int = 1) -> None:
+        """Add to a counter."""
+        self.words[NUMBER[word]] += number
+
+    # ---- effects ----
+
+    def send(self, data: Any, to: AnyAddress, c: Any = None) -> None:
+        """Queue one datagram to `to`; it leaves at the end of the turn, or soon when outside one."""
+        self.push(data, Address.parse(to), c, None)
+
+    def push(self, data: Any, to: Address, c: Any, local: Any) -> None:
+        """Queue one datagram, from the local address in `local`. Raises `TooLong`, `TypeError`, `ValueError`."""
+        if type(data) is not bytes:
+            data = self._encode(data, c)
+        if len(data) > LARGEST:
+            raise too_long(len(data), to, LARGEST)
+        if ":" in to[0] and self._family != socket.AF_INET6:
+            raise ValueError(
+                f"cannot send to {to}: this server's socket is IPv4. Fix: listen on [::] or another IPv6 address"
+            )
+        if threading.get_ident() != self._thread:
+            if self.loop is None:
+                raise RuntimeError("this endpoint is not attached to a loop")
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and the server with it
+                self.loop.call_soon_threadsafe(self._queue, data, to, local)
+            return
+        self._queue(data, to, local)
+
+    def _queue(self, data: bytes, to: Address, local: Any) -> None:
+        self.words[NUMBER["send_queued"]] += 1
+        if self._closed:
+            self.words[NUMBER["send_refused"]] += 1
+            return
+        self._out.append((data, to.sockaddr(self._family), local))
+        if not self._in_turn:
+            self.wake()
+
+    def _encode(self, data: Any, c: Any) -> bytes:
+        if isinstance(data, str):
+            return data.encode()
+        if isinstance(data, bytes | bytearray | memoryview):
+            return bytes(data)
+        if hasattr(data, "__struct_fields__"):
+            return encode(data, c is not None and is_json(c.packet))
+        where = f" in {self.running_handler!r}" if self.running_handler is not None else ""
+        raise TypeError(
+            f"cannot send {type(data).__name__}{where}. Expected bytes, bytearray, memoryview, str or a msgspec Struct"
+        )
+
+    def wake(self) -> None:
+        """Ask for an empty turn soon. From the loop's thread."""
+        if not self._scheduled and not self._closed and self.loop is not None:
+            self._scheduled = True
+            self.loop.call_soon(self.pulse)
+
+    def pulse(self) -> None:
+        """A turn without receiving: what is queued leaves."""
+        self._scheduled = False
+        if not self._in_turn and not self._closed:
+            self._in_turn = True
+            self._flush()
+            self._in_turn = False
+
+    flush = pulse
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        for at, (data, to, local) in enumerate(out):
+            if self._waiting:  # the order of datagrams to one client is never changed
+                self._keep(out[at:])
+                break
+            error = self._send_one(data, to, local)
+            if error is None:
+                continue
+            if error.errno in _TRY_AGAIN:
+                self._keep(out[at:])
+                break
+            self.words[NUMBER["send_refused"]] += 1
+        if self._waiting and not self._retrying and self.loop is not None:
+            self._retrying = True
+            self.loop.call_later(0.001, self._retry)
+
+    def _send_one(self, data: bytes, to: Any, local: Any) -> OSError | None:
+        self.words[NUMBER["send_calls"]] += 1
+        try:
+            if local is None:
+                self.sock.sendto(data, to)
+            else:
+                self.sock.sendmsg([data], local, 0, to)
+        except InterruptedError:
+            return self._send_one(data, to, local)
+        except OSError as error:
+            return error
+        except (
+            ValueError,
+            OverflowError,
+            TypeError,
+        ) as error:  # the socket module refuses it before the kernel does
+            return OSError(errno.EINVAL, str(error))
+        self.words[NUMBER["sent"]] += 1
+        self.words[NUMBER["bytes_out"]] += len(data)
+        return None
+
+    def _keep(self, messages: list[tuple[Any, Any, Any]]) -> None:
+        now = self._clock()
+        for data, to, local in messages:
+            if len(self._waiting) < BACKLOG:
+                self._waiting.append((now, data, to, local))
+            else:
+                self.words[NUMBER["send_dropped_full"]] += 1
+
+    def _retry(self) -> None:
+        self._retrying = False
+        if self._closed:
+            return
+        now = self._clock()
+        while self._waiting:
+            since, data, to, local = self._waiting[0]
+            if now - since > BACKLOG_AGE:
+                self.words[NUMBER["send_refused_late"]] += 1
+            else:
+                error = self._send_one(data, to, local)
+                if error is not None and error.errno in _TRY_AGAIN:
+                    self._retrying = True
+                    if self.loop is not None:
+                        self.loop.call_later(0.001, self._retry)
+                    return
+                if error is not None:
+                    self.words[NUMBER["send_refused_late"]] += 1
+            self._waiting.popleft()
+
+    # ---- clients ----
+
+    def _key_of(self, c: Any, client: Any = None) -> Any:
+        if callable(self._key):
+            return self._key(c) if client is None else client
+        address = c.address if client is None else Address.parse(client)
+        return address[0] if self._key == "ip" else address
+
+    def choose(self, c: Any, name: str | None, client: Any = None) -> None:
+        """Remember which handler a client is on; None forgets. Raises `UnknownHandler`."""
+        if name is not None and name not in self._handlers:
+            raise unknown_handler(name, self._handlers)
+        if self._places is None:
+            return
+        if name is None:
+            self._places.remove(self._key_of(c, client))
+        else:
+            self._places.place(self._key_of(c, client), self._handlers[name], self._clock())
+
+    def session(self, address: Address) -> dict[Any, Any]:
+        """The mapping of one client; made when it is first asked for."""
+        if self._sessions is None:
+            self._sessions = ClientTable(self._session_timeout, self._max_sessions)
+        now = self._clock()
+        found: dict[Any, Any] | None = self._sessions.lookup(address, now)
+        if found is None:
+            found = {}
+            self._sessions.place(address, found, now)
+        return found
+
+    def live_sessions(self) -> list[tuple[Any, Any]]:
+        """(Address, dict) of each client with a session, the longest silent first."""
+        return [] if self._sessions is None else self._sessions.items()
+
+    def tidy(self) -> None:
+        """Forget silent clients. The server calls this about once a second."""
+        now = self._clock()
+        for table in (self._places, self._sessions):
+            if table is not None:
+                table.expire(now)
+
+    def export(self) -> dict[str, Any]:
+        """Positions and sessions as plain data, for the process that takes over."""
+        places = [] if self._places is None else self._places.items()
+        return {
+            "positions": [(tuple(who), at.name) for who, at in places if isinstance(who, Address)],
+            "sessions": [(tuple(who), kept) for who, kept in self.live_sessions()],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `export` gave. Names of handlers that are gone are dropped."""
+        for (host, port), name in state.get("positions", ()):
+            if self._places is not None and name in self._handlers:
+                self._places.place(Address(host, port), self._handlers[name], self._clock())
+        for (host, port), kept in state.get("sessions", ()):
+            self.session(Address(host, port)).update(kept)
+
+    def swap(self, pipeline: Pipeline) -> None:
+        """Serve another pipeline from the next packet on; positions and sessions stay."""
+        state = self.export()
+        self.fold(pipeline)
+        self.restore({"positions": state["positions"]})
+
+    def connection(self, data: bytes, peer: AnyAddress) -> PortableUDPConnection:
+        """A connection that did not come through the socket: for tests."""
+        return PortableUDPConnection(self, bytes(data), Address.parse(peer), self._clock())
+
+    # ---- the kernel ----
+
+    def _ask_for_local_address(self) -> None:
+        with contextlib.suppress(OSError):
+            self.sock.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
+        if self._family == socket.AF_INET6:
+            with contextlib.suppress(OSError):
+                self.sock.setsockopt(socket.IPPROTO_IPV6, getattr(socket, "IPV6_RECVPKTINFO", 49), 1)
+
+    def _kernel_drops(self) -> tuple[int, int]:
+        """Datagrams that the kernel has dropped for this socket, and the bytes that wait in its buffer."""
+        if sys.platform != "linux":
+            return 0, 0
+        try:
+            found = self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+        except OSError:
+            return 0, 0
+        numbers = struct.unpack(f"{len(found) // 4}I", found)
+        return (numbers[8] if len(numbers) > 8 else 0), numbers[0]
+
+    def refresh(self) -> int:
+        """Read the kernel's drop count; returns the bytes that wait in the receive buffer."""
+        if self._closed or self.sock.fileno() < 0:
+            return 0
+        drops, queued = self._kernel_drops()
+        new = (drops - self._drops_before - self._drops_seen) & 0xFFFFFFFF
+        self._drops_seen += new
+        self.words[NUMBER["kernel"]] += new
+        self.words[NUMBER["received"]] += new
+        return queued
+
+    # ---- life ----
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read from now on: the loop says "readable", the rest is ours."""
+        self.loop = loop
+        self._thread = threading.get_ident()
+        self._attached = True
+        loop.add_reader(self.sock.fileno(), self.turn)
+        self.wake()
+
+    def detach(self) -> None:
+        """Stop reading. Answers can still be sent until `close`."""
+        if self._attached and self.loop is not None:
+            self.loop.remove_reader(self.sock.fileno())
+        self._attached = False
+
+    def close(self) -> None:
+        """Send what is queued, then let go of everything but the socket, which is its owner's."""
+        if self._closed:
+            return
+        self.detach()
+        self.refresh()
+        self.pulse()
+        self._closed = True
+        self.count("send_refused_late", len(self._waiting))
+        self._waiting.clear()
+
+
+def _is_group(host: str) -> bool:
+    """Whether a host is a multicast or broadcast address, which cannot be a source."""
+    if ":" in host:
+        return host[:2].lower() == "ff"
+    first = host.partition(".")[0]
+    return len(first) == 3 and first >= "224" and (first <= "239" or host == "255.255.255.255")
