@@ -41,7 +41,14 @@ def room_exists(room: str) -> bool:
     return (ROOT / f"toolips_udp/{room}.py").exists() or (ROOT / f"toolips_udp/{room}/__init__.py").exists()
 
 
-BUILT = {name: room for name, room in toolips_udp._HOMES.items() if room_exists(room)}
+def is_built(name: str, room: str) -> bool:
+    if not room_exists(room):
+        return False
+    inner = getattr(importlib.import_module(f"toolips_udp.{room}"), "_ROOMS", {}).get(name)
+    return inner is None or room_exists(f"{room}/{inner}")
+
+
+BUILT = {name: room for name, room in toolips_udp._HOMES.items() if is_built(name, room)}
 
 
 @pytest.mark.parametrize("name", sorted(BUILT))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 
 from ..address import Address, AnyAddress
+from ..asking import ask, request
 from ..errors import TooLong, UnknownHandler, suggestion
 from ..typed import encode, is_json
 
@@ -109,8 +110,6 @@ class UDPConnection:
                 "c.request waits for an answer, and a def handler would hold every client meanwhile. "
                 "Fix: make the handler async def and await it, or use @handler(threaded=True)"
             )
-        from ..messaging import ask
-
         return ask(self._bytes(data), Address.parse(to), timeout, retries)
 
     # jobs: the same verbs as on the server's manager
@@ -257,8 +256,6 @@ class UDPIOConnection(UDPConnection):
 
     def request(self, data: Sendable, to: AnyAddress, timeout: float = 1.0, retries: int = 0) -> bytes:
         """Ask another server and block this worker until it answers. Raises `TimeoutError`."""
-        from ..messaging import request
-
         return request(bytes(self._bytes(data)), to, timeout, retries)
 
     def _whole(self, data: Sendable, most: int) -> bytes:

@@ -28,12 +28,12 @@ import importlib
 import inspect
 import logging
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..address import Address, AnyAddress
+from ..asking import LOOPS
 from ..counters import WORDS
 from ..errors import BindError, StartError
 from ..extensions.base import hook, title
@@ -53,9 +53,6 @@ MODE_CLASSES = {
     "TCP": "toolips_udp.servers.tcp:TCPMode",
     "HTTP": "toolips_udp.servers.http:HTTPMode",
 }
-
-LOOPS: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
-"""Loops that serve; blocking calls refuse to run on them."""
 
 
 class ModeServer:
