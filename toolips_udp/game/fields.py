@@ -71,7 +71,8 @@ class _Angle(Field):
         self._scale = self._size / math.tau
 
     def q(self, x: Any) -> int:
-        return math.floor(x * self._scale + 0.5) % self._size
+        q: int = math.floor(x * self._scale + 0.5) % self._size
+        return q
 
     def x(self, q: int) -> float:
         return q / self._scale

@@ -145,9 +145,9 @@ class Snapshots:
 
     def remove(self, room: Any, entity: Any) -> None:
         """An entity is gone. One that is not there (any more) is fine."""
-        hold = self._hold(room)
-        if hold.entities.get(entity.id) is entity:
-            del hold.entities[entity.id]
+        entities, id = self._hold(room).entities, entity.id
+        if entities.get(id) is entity:
+            del entities[id]
 
     def entities(self, room: Any) -> list[Any]:
         """All of a room."""
