@@ -177,7 +177,17 @@ def _settle_main(found: Manifest, mains: list[UDPHandler], skipped: list[str]) -
             f"{found.name} has {len(mains)} main handlers: {listed}. Expected one without a name. "
             "Fix: give the others names, as in @handler('second'), or list one in __all__"
         )
-    if mains:
+    own = [e for e in found.extensions if isinstance(getattr(e, "handler", None), UDPHandler)]
+    if own:  # an extension that answers with a handler of its own, as dns.Service does
+        if mains or len(own) > 1:
+            others = ", ".join([found.called(m) for m in mains] + [found.called(e) for e in own[1:]])
+            raise StartError(
+                f"{found.name} exports {found.called(own[0])} ({title(own[0])}), which answers every packet, so "
+                f"{others} would never run. Fix: serve them on a port of their own"
+            )
+        found.main = own[0].handler  # type: ignore[attr-defined]
+        found.names[id(found.main)] = found.called(own[0])
+    elif mains:
         found.main = mains[0]
     elif not found.answers and not found.routes:
         raise StartError(_no_handler(found, skipped))

@@ -18,18 +18,9 @@ class Result:
     """
 
     __slots__ = (
-        "aa",
-        "ad",
-        "additional",
-        "answer",
-        "authority",
-        "ede",
-        "glue",
-        "rcode",
-        "source",
-        "tc",
+        "aa", "ad", "additional", "answer", "authority", "ede", "glue", "rcode", "share", "source", "tc",
         "zone",
-    )
+    )  # fmt: skip
 
     def __init__(self, rcode: int = rrtypes.NOERROR, aa: bool = False) -> None:
         self.rcode = rcode
@@ -42,6 +33,7 @@ class Result:
         self.glue: list[RRset] = []
         self.ede: list[tuple[int, str]] = []
         self.source = "zone"
+        self.share = False
         self.zone: object = None
 
     def texts(self) -> dict[str, list[str]]:

@@ -1,0 +1,352 @@
+"""Service: the extension that answers DNS questions by asking its steps in order.
+
+A step has `ask(q)`, which returns a `Result`, None to pass, or an awaitable of
+these. Zones, forwarders, lists and views are steps; functions under
+`@service.answers` are asked before them. `reply` is the whole trip of one
+message, the same for UDP, TCP, TLS, HTTPS and tests. Imports what is below it
+in this house and `Extension`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from ..errors import StartError
+from ..extensions.base import Extension
+from ..handlers import UDPHandler
+from ..typed import Malformed
+from . import edns, lookup, names, rrtypes, streams
+from .access import LOOPBACK, Prefixes
+from .handlers import Handler, HandlerFailed, Handlers, made_up_soa, no_data, to_result
+from .lookup import Zones
+from .query import Query, parse_query
+from .question import Question
+from .reply import encode_error, encode_reply, limit_of
+from .result import Result, error
+from .zone import RRset, Zone
+
+log = logging.getLogger("toolips_udp.dns")
+F = TypeVar("F", bound=Callable[..., Any])
+
+PAD_TO = 468
+IDLE = 10.0
+"""Seconds that a quiet stream stays open."""
+
+
+class Step(Protocol):
+    """What a service asks, in order."""
+
+    def ask(self, q: Question) -> Result | Awaitable[Result | None] | None: ...
+
+
+class Authority:
+    """The step made of zones that stand next to one another."""
+
+    recursive = False
+
+    def __init__(self, zones: Iterable[Zone]) -> None:
+        self.zones = Zones(zones)
+
+    def ask(self, q: Question) -> Result | None:
+        query = q.query
+        if self.zones.find(query.key, query.qtype) is None:
+            return None
+        return lookup.answer(self.zones, query.name, query.qtype, do=query.do)
+
+
+class Service(Extension):
+    """Answers DNS questions, on UDP and on TCP.
+
+    `steps` are zones, forwarders, lists and views, asked in order until one
+    answers; if none does, REFUSED. `id` is given to clients that ask for NSID or
+    `id.server`. `access` maps `"query"` and `"recursion"` to address prefixes;
+    by default anyone may query and only loopback may recurse. `native=False`
+    lets Python see every question.
+
+    >>> service = Service(Zone.load("example.org.zone"), id="ns1")
+    """
+
+    answers: Any = True  # the flag of Extension; `service.answers(...)` is the decorator, see below
+
+    def __init__(
+        self,
+        *steps: Any,
+        listen: Iterable[str] = (),
+        id: str | None = None,
+        native: bool = True,
+        access: Mapping[str, Iterable[str]] | None = None,
+        timeout: float = 2.0,
+        udp_size: int = edns.UDP_SIZE,
+        cookies: bool = True,
+        secret: bytes | None = None,
+    ) -> None:
+        self.handlers = Handlers()
+        self.answers = Decorator(self, timeout)
+        self.steps: list[Any] = _grouped(steps)
+        self.listen = tuple(listen)
+        self.id = id
+        self.native = native
+        self.udp_size = min(max(udp_size, 512), 4096)
+        wanted = dict(access or {})
+        self.may_query = Prefixes(wanted.pop("query", ("any",)))
+        self.may_recurse = Prefixes(wanted.pop("recursion", LOOPBACK))
+        if wanted:
+            raise StartError(f"access has {', '.join(wanted)}: expected query and recursion. "
+                             "Transfers are allowed per zone.")  # fmt: skip
+        self.recursive = any(getattr(step, "recursive", False) for step in self.steps)
+        self.cookies = edns.Cookies(secret or os.urandom(16)) if cookies else None
+        self.server: Any = None
+        self.handler = UDPHandler(self._serve)
+        self.clock: Callable[[], float] = time.monotonic
+        self.wall: Callable[[], float] = time.time
+        self.watchers: list[Callable[[Question, Result], Any]] = []
+        self.blocked: list[Callable[[Question, Any], Any]] = []
+
+    # -- life
+
+    async def on_start(self, server: Any) -> None:
+        self.server = server
+        for step in self.steps:
+            started = getattr(step, "start", None)
+            if started is not None:
+                await _settled(started(self))
+
+    async def on_stop(self, server: Any) -> None:
+        for step in reversed(self.steps):
+            stop = getattr(step, "stop", None)
+            if stop is not None:
+                await _settled(stop())
+
+    def on_blocked(self, fn: F) -> F:
+        """`f(q, rule)` is called whenever a list blocks a question."""
+        self.blocked.append(fn)
+        return fn
+
+    def zones(self) -> list[Zone]:
+        """Every zone of every step, views included."""
+        found: list[Zone] = []
+        waiting = list(self.steps)
+        while waiting:
+            step = waiting.pop(0)
+            found += list(getattr(step, "zones", ()))
+            waiting += list(getattr(step, "steps", ()))
+        return found
+
+    # -- transports
+
+    async def _serve(self, c: Any) -> None:
+        """The handler of UDP packets."""
+        answer, failed = await self.trip(c.packet, c.address, "udp", c)
+        if answer:
+            c.respond(answer)
+        if failed is not None:
+            raise failed  # after SERVFAIL was sent: counted handler_failed and logged with the peer
+
+    async def stream(self, c: Any) -> bool:
+        """A TCP connection: messages behind two octets of length, answered as they are ready."""
+        await streams.serve(self, c, "tls" if getattr(c, "tls", None) else "tcp")
+        return False
+
+    # -- the trip of one message
+
+    async def reply(self, packet: bytes, client: Any, transport: str = "udp", c: Any = None) -> bytes | None:
+        """The octets to send back, or None for silence. A failed handler is logged and is SERVFAIL."""
+        answer, failed = await self.trip(packet, client, transport, c)
+        if failed is not None:
+            log.error("answering %s over %s failed: %s", client, transport, failed, exc_info=failed)
+        return answer
+
+    async def trip(
+        self, packet: bytes, client: Any, transport: str, c: Any = None
+    ) -> tuple[bytes | None, Exception | None]:
+        """The reply, and what a handler raised. Over UDP what is no query raises `Malformed`, for the ledger."""
+        query = parse_query(packet)
+        if query.drop:
+            if transport == "udp":
+                raise Malformed("no DNS query")
+            return None, None
+        options, verified = self._options(query, client, transport)
+        if query.rcode >= 0:
+            return encode_error(query, options), None
+        q = Question(query, client, transport, self.clock(), self)
+        q.connection = c
+        q.verified = q.verified or verified
+        failed: Exception | None = None
+        try:
+            result = await self._result(q)
+        except Exception as raised:
+            result, failed = error(rrtypes.SERVFAIL, 0), raised
+        return (None if result is None else self.encode(q, result, options)), failed
+
+    def encode(self, q: Question, result: Result, options: bytes = b"") -> bytes:
+        """A result as octets for this client."""
+        query = q.query
+        ra = self.recursive and q.client.host in self.may_recurse
+        for watcher in self.watchers:
+            watcher(q, result)
+        pad = PAD_TO if q.encrypted and edns.PADDING in query.options else 0
+        limit = limit_of(query, q.stream, self.udp_size)
+        return encode_reply(query, result, limit, ra=ra, options=options, udp_size=self.udp_size, pad=pad)
+
+    def _options(self, query: Query, client: Any, transport: str) -> tuple[bytes, bool]:
+        """The options to send back, and whether the client showed a valid cookie."""
+        if not query.options:
+            return b"", False
+        found, verified = b"", False
+        if self.id and edns.NSID in query.options:
+            found += edns.option(edns.NSID, self.id.encode())
+        cookie = query.options.get(edns.COOKIE)
+        if cookie is not None and self.cookies:
+            fresh, verified = self.cookies.answer(cookie, client.host, int(self.wall()))
+            found += edns.option(edns.COOKIE, fresh)
+        if transport in ("tcp", "tls") and query.options.get(edns.KEEPALIVE) == b"":
+            found += edns.option(edns.KEEPALIVE, int(IDLE * 10).to_bytes(2, "big"))
+        return found, verified
+
+    async def _result(self, q: Question) -> Result | None:
+        query = q.query
+        if query.qclass == rrtypes.CH:
+            return self._chaos(query)
+        if q.client.host not in self.may_query:
+            return error(rrtypes.REFUSED, 18)
+        if query.opcode == rrtypes.NOTIFY or query.qtype in (rrtypes.AXFR, rrtypes.IXFR):
+            return error(rrtypes.REFUSED, 18)
+        return await self.ask(q)
+
+    async def ask(self, q: Question) -> Result | None:
+        """Ask handlers, then steps. None: no reply."""
+        named = None
+        if self.handlers:
+            found, named = self.handlers.find(q.query.key, q.query.qtype)
+            if found:
+                named = None
+            for handler in found:
+                made = await self._handled(handler, q)
+                if made == "drop":
+                    return None
+                if made is not None:
+                    return made  # type: ignore[return-value]
+        for step in self.steps:
+            given = step.ask(q)
+            if inspect.isawaitable(given):
+                given = await given
+            if given is not None:
+                if given == "drop":
+                    return None
+                if named is not None and given.rcode in (rrtypes.NXDOMAIN, rrtypes.REFUSED):
+                    break  # the name exists: a handler has other types of it
+                return given  # type: ignore[no-any-return]
+        if named is not None:
+            return no_data(self._soa(q) or made_up_soa(named.base))
+        return error(rrtypes.REFUSED, 20)
+
+    async def _handled(self, handler: Handler, q: Question) -> Result | str | None:
+        try:
+            value = handler.call(q)
+            if inspect.isawaitable(value):
+                value = await value
+        except HandlerFailed:
+            raise
+        except Exception as raised:
+            raise HandlerFailed(
+                f"{handler.name} raised {type(raised).__name__} at {q.name} {q.type}"
+            ) from raised
+        return to_result(value, q, handler, lambda: self._soa(q))
+
+    def _soa(self, q: Question) -> RRset | None:
+        """The SOA of the zone of ours that encloses the question."""
+        best: Zone | None = None
+        for zone in self.zones():
+            if names.encloses(zone.key, q.query.key) and (best is None or len(zone.key) > len(best.key)):
+                best = zone
+        if best is None or best.soa is None:
+            return None
+        ttl = min(best.soa.ttl, best.timers()[3])
+        return best.soa.at(best.origin, ttl)
+
+    async def resolve(self, q: Question, name: bytes, qtype: int) -> Result:
+        """Another question on behalf of one (`q.resolve`)."""
+        query = Query(q.query.packet)
+        query.name, query.key, query.qtype, query.qclass = name, name.lower(), qtype, rrtypes.IN
+        query.rd, query.do, query.cd = True, q.query.do, q.query.cd
+        inner = Question(query, q.client, q.transport, q.now, self)
+        inner.work, inner.view, inner.connection = q.work, q.view, q.connection
+        result = await self.ask(inner)
+        q.work = inner.work
+        return result or error(rrtypes.SERVFAIL)
+
+    def _chaos(self, query: Query) -> Result:
+        if self.id is None:
+            return error(rrtypes.REFUSED)
+        result = Result(aa=True)
+        text = self.id.encode()[:255]
+        result.answer.append(RRset(query.name, rrtypes.TXT, 0, [bytes((len(text),)) + text]))
+        return result
+
+
+class Decorator:
+    """`service.answers`: true as the flag of an extension, callable as a decorator."""
+
+    def __init__(self, service: Service, timeout: float) -> None:
+        self.service = service
+        self.timeout = timeout
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __call__(
+        self,
+        pattern: str,
+        *types: str | int,
+        timeout: float | None = None,
+        at_most: int = 1000,
+        threaded: bool = False,
+    ) -> Callable[[F], F]:
+        """Let a function answer a name (or, with `*.`, all names below one) for some types.
+
+        `timeout` in seconds and `at_most` in flight bound async and threaded
+        functions; past them the client gets SERVFAIL.
+
+        >>> @service.answers("time.example.test", "TXT")
+        ... def now(q):
+        ...     return dns.TXT(time.ctime(), ttl=0)
+        """
+
+        def add(fn: F) -> F:
+            limit = self.timeout if timeout is None else timeout
+            self.service.handlers.add(Handler(fn, pattern, types or ("*",), limit, at_most, threaded))
+            return fn
+
+        return add
+
+
+def _grouped(steps: Iterable[Any]) -> list[Any]:
+    """Zones next to one another become one step."""
+    made: list[Any] = []
+    zones: list[Zone] = []
+    for step in steps:
+        if isinstance(step, Zone):
+            zones.append(step)
+            continue
+        if zones:
+            made.append(Authority(zones))
+            zones = []
+        if not callable(getattr(step, "ask", None)):
+            raise StartError(
+                f"dns.Service got {step!r} as a step. Expected a Zone, Forward, Blocklist, View, "
+                "or an object with ask(q)."
+            )
+        made.append(step)
+    if zones:
+        made.append(Authority(zones))
+    return made
+
+
+async def _settled(value: Any) -> None:
+    if inspect.isawaitable(value):
+        await value
