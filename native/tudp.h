@@ -16,6 +16,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+struct mmsghdr;
+
 #define TUDP_ABI 1u
 #define TUDP_CAPSULE "toolips_udp.stage"
 #define TUDP_NEVER UINT64_MAX
