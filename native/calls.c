@@ -346,8 +346,17 @@ static int wire_getsockopt(void *ctx, int fd, int level, int name, void *value, 
     return 0;
 }
 
-static uint64_t wire_monotonic(void *ctx) { return ((tudp_wire *)ctx)->now; }
-static uint64_t wire_wall(void *ctx) { return ((tudp_wire *)ctx)->wall; }
+static uint64_t wire_monotonic(void *ctx)
+{
+    tudp_wire *w = ctx;
+    return w->real_clock ? sys_monotonic(NULL) : w->now;
+}
+
+static uint64_t wire_wall(void *ctx)
+{
+    tudp_wire *w = ctx;
+    return w->real_clock ? sys_wall(NULL) : w->wall;
+}
 
 static int wire_timer_set(void *ctx, int fd, uint64_t deadline)
 {

@@ -62,6 +62,7 @@ typedef struct tudp_wire {
     uint32_t drops;      /* datagrams that found it full */
     uint32_t out_count;
     int pktinfo, stamps; /* options the endpoint has set */
+    int real_clock;      /* the system's clocks instead of now and wall */
 } tudp_wire;
 
 void tudp_wire_init(tudp_wire *wire);

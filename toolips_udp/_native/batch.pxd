@@ -89,6 +89,7 @@ cdef extern from "calls.h" nogil:
         uint32_t out_count
         void *in_head
         int stamps
+        int real_clock
 
     void tudp_wire_init(tudp_wire *wire)
     void tudp_wire_clear(tudp_wire *wire)

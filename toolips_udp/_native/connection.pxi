@@ -135,6 +135,8 @@ cdef class Connection:
         if PyThread_get_thread_ident() != endpoint.thread:
             endpoint.from_afar(PyBytes_FromStringAndSize(<const char *>data, <Py_ssize_t>size), self.address, self)
             return 0
+        if endpoint.closed:
+            return endpoint.refuse()
         tudp_batch_push(endpoint.b, data, <uint32_t>size, self.who(), self.where())
         if not endpoint.in_turn:
             endpoint.soon()

@@ -51,7 +51,6 @@ cdef class Calls:
 cdef class Target:
     cdef object fn
     cdef int kind
-    cdef object decode
     cdef readonly object handler
 
 
@@ -79,12 +78,12 @@ cdef class Endpoint:
     cdef list stages
     cdef Target main
     cdef dict targets
-    cdef object chooser_key, pick
+    cdef object chooser_key, on_drop
     cdef ClientTable positions
     cdef object places
     cdef object connection_class
     cdef Connection spare
-    cdef object stepper
+    cdef object stepper, context, base_context
     cdef bint stepping
     cdef PyObject *running
     cdef readonly Py_ssize_t in_flight
@@ -107,6 +106,9 @@ cdef class Endpoint:
     cdef int serve_one(self, tudp_slot *slot) except -1
     cdef bint pass_steps(self, Connection c) except -1
     cdef int run(self, Connection c, Target target) except -2
+    cdef int start_stepping(self) except -1
+    cdef int stop_stepping(self) except -1
+    cdef int refuse(self) except -1
     cdef int fail(self, Connection c, Target target, object error) except -2
     cdef int after(self, int got, int left) except -1
     cdef int soon(self) except -1

@@ -39,6 +39,8 @@ cdef extern from "Python.h":
     void *PyMem_RawCalloc(size_t n, size_t size) nogil
     void PyMem_RawFree(void *memory) nogil
     Py_ssize_t Py_REFCNT(object o)
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
 
 cdef extern from "sys/mman.h" nogil:
     void *mmap(void *at, size_t size, int protection, int flags, int fd, long offset)
@@ -96,11 +98,10 @@ include "connection.pxi"
 cdef class Target:
     """A handler, as the turn needs it."""
 
-    def __cinit__(self, handler):
+    def __cinit__(self, handler, fn):
         self.handler = handler
-        self.fn = handler.fn
+        self.fn = fn
         self.kind = KINDS[handler.kind]
-        self.decode = handler.decode
 
 
 cdef class Endpoint:
@@ -123,6 +124,8 @@ cdef class Endpoint:
         self.max_sessions = max_sessions
         self.max_async = max_async
         self.thread = PyThread_get_thread_ident()
+        if hasattr(sock, "wire"):  # a socket made of memory
+            sock = sock.wire
         if isinstance(sock, MemoryWire):
             self.wire = sock
             self.fd = -1
@@ -181,10 +184,11 @@ cdef class Endpoint:
         cdef uint32_t scratch = 0
         self.connection_class = pipeline.connection_class
         self.steps = tuple(pipeline.steps)
-        self.targets = {name: Target(handler) for name, handler in pipeline.handlers.items()}
-        self.main = None if pipeline.main is None else Target(pipeline.main)
+        calls = pipeline.calls
+        self.targets = {name: Target(handler, calls[handler]) for name, handler in pipeline.handlers.items()}
+        self.main = None if pipeline.main is None else Target(pipeline.main, calls[pipeline.main])
         self.stepper = pipeline.stepper
-        self.pick = getattr(pipeline, "pick", None)
+        self.on_drop = pipeline.dropped if pipeline.on_drop is not None else None
         chooser = pipeline.chooser
         self.positions = self.places = self.chooser_key = None
         if chooser is not None and callable(chooser.key):
@@ -258,8 +262,11 @@ cdef class Endpoint:
                 if self.b.slots[i].verdict == TUDP_PASS:
                     self.serve_one(&self.b.slots[i])
             if self.stepping:
-                self.stepper.leave()
-                self.stepping = False
+                self.stop_stepping()
+        if self.on_drop is not None and self.b.passed != got:
+            for i in range(got):
+                if self.b.slots[i].verdict < 0:
+                    self.on_drop(WORDS[-self.b.slots[i].verdict], self.address_of(&self.b.slots[i].from_))
         if self.any_lent:
             self.renew(got)
         return 0
@@ -293,17 +300,21 @@ cdef class Endpoint:
                         target = <Target>found
                 if target is None:
                     word = TUDP_NO_HANDLER
-                elif target.kind == INLINE and self.pick is None and target.decode is None:
+                elif target.kind == INLINE:
                     self.running = <PyObject *>target
                     target.fn(c)
                     word = TUDP_HANDLED
                 else:
                     word = self.run(c, target)
+        except Malformed:
+            word = TUDP_MALFORMED
         except BaseException as error:
             word = self.fail(c, target, error)
         self.running = NULL
         if word >= 0:
             self.b.turn.counters[word] += 1
+            if word != TUDP_HANDLED and self.on_drop is not None:
+                self.on_drop(WORDS[word], c.address)
         if self.sessions is not None and self.sessions.table.count:
             self.sessions.find(c.who(), c.now_ns)
         # Ours are the local name and self.spare. One more, and somebody keeps it.
@@ -325,43 +336,51 @@ cdef class Endpoint:
         return True
 
     cdef int run(self, Connection c, Target target) except -2:
-        """The less common ways to run a handler. Returns the word, or -1 when it goes on."""
+        """A handler that is not inline. Returns the word, or -1 when it goes on."""
         cdef PyObject *result = NULL
         cdef int status
-        arguments = (c,)
-        if target.decode is not None:
-            try:
-                arguments = (c, target.decode(c.packet))
-            except Malformed:
-                return TUDP_MALFORMED
-        if target.kind == ASYNC:
-            if self.async_in_flight >= self.max_async:
-                return TUDP_QUEUE_FULL
-            if not self.stepping:
-                self.stepper.enter()
-                self.stepping = True
-            self.running = <PyObject *>target
-            coro = target.fn(*arguments)
-            status = PyIter_Send(coro, None, &result)
-            yielded = <object>result
-            Py_XDECREF(result)
-            if status == PYGEN_RETURN:
-                return TUDP_HANDLED
-            c.leave()
-            self.in_flight += 1
-            self.async_in_flight += 1
-            self.pipeline.continue_async(c, target.handler, coro, yielded)
-            return -1
-        if target.kind == THREADED or (self.pick is not None and self.pick(c) > 1):
+        if target.kind == THREADED:
             c.leave()
             self.in_flight += 1
             if self.pipeline.submit(c, target.handler):
                 return -1
             self.in_flight -= 1
             return TUDP_QUEUE_FULL
+        if self.async_in_flight >= self.max_async:
+            return TUDP_QUEUE_FULL
         self.running = <PyObject *>target
-        target.fn(*arguments)
-        return TUDP_HANDLED
+        coro = target.fn(c)
+        if not self.stepping:
+            self.start_stepping()
+        status = PyIter_Send(coro, None, &result)
+        yielded = <object>result
+        Py_XDECREF(result)
+        if status == PYGEN_RETURN:
+            if self.context != self.base_context:
+                self.stop_stepping()  # variables that it set must not reach the next handler
+                self.stepper.tidy()
+            return TUDP_HANDLED
+        self.stop_stepping()
+        c.leave()
+        self.in_flight += 1
+        self.async_in_flight += 1
+        self.pipeline.continue_async(c, target.handler, coro, yielded)
+        return -1
+
+    cdef int start_stepping(self) except -1:
+        """Async handlers run as the spare task, in its context, from here to stop_stepping()."""
+        self.stepper.enter()
+        self.context = self.stepper.context
+        self.base_context = self.stepper.base
+        PyContext_Enter(self.context)
+        self.stepping = True
+        return 0
+
+    cdef int stop_stepping(self) except -1:
+        self.stepping = False
+        PyContext_Exit(self.context)
+        self.stepper.leave()
+        return 0
 
     cdef int fail(self, Connection c, Target target, object error) except -2:
         try:
@@ -378,6 +397,8 @@ cdef class Endpoint:
         if was_async:
             self.async_in_flight -= 1
         self.b.turn.counters[<int>NUMBERS[word]] += 1
+        if self.on_drop is not None and word != "handled":
+            self.on_drop(word, c.address)
 
     def count(self, str word, long number=1):
         """Add to a counter."""
@@ -398,7 +419,8 @@ cdef class Endpoint:
             self.wire.on_send()
         if got < 0 or left < 0:
             self.detach()
-            self.pipeline.failed(None, OSError(-min(got, left), f"the socket of {self.address} is gone"), None)
+            number = -min(got, left)
+            self.pipeline.failed(None, OSError(number, os.strerror(number)), f"the socket of {self.address}")
         return 0
 
     def retry(self):
@@ -463,6 +485,9 @@ cdef class Endpoint:
             self.from_afar(bytes(data), to, None)
             return
         fill_sockaddr(to, self.family, &address)
+        if self.closed:
+            self.refuse()
+            return
         view = data
         tudp_batch_push(self.b, &view[0] if view.shape[0] else NULL, <uint32_t>view.shape[0], &address, NULL)
         if not self.in_turn:
@@ -472,14 +497,22 @@ cdef class Endpoint:
         """An effect from another thread: it happens on the loop, in the order called."""
         if self.loop is None:
             raise RuntimeError("this endpoint is not attached to a loop")
-        self.loop.call_soon_threadsafe(self.arrived, data, to, c)
+        try:
+            self.loop.call_soon_threadsafe(self.arrived, data, to, c)
+        except RuntimeError:
+            pass  # the loop has ended, and the server with it
+        return 0
+
+    cdef int refuse(self) except -1:
+        """Somebody sends through an endpoint that is closed: counted, not raised."""
+        self.count("send_queued")
+        self.count("send_refused")
         return 0
 
     def arrived(self, bytes data, to, Connection c):
         cdef const uint8_t[::1] view = data
         if self.closed:
-            self.count("send_queued")
-            self.count("send_refused")
+            self.refuse()
         elif c is None:
             self.send(data, to)
         else:

@@ -15,7 +15,8 @@ cdef class MemoryWire(Calls):
 
     An endpoint made on a wire runs the C that ships: only its system calls are
     replaced. `push` puts a datagram into its receive queue, `collect` takes
-    what it sent. `now` and `wall` are its clocks in seconds; `limit` is its
+    what it sent. `now` and `wall` are its clocks in seconds (`real_clock=True`: the
+    system's instead); `limit` is its
     receive buffer in bytes (0: no limit), charged as Linux charges.
 
     >>> wire = MemoryWire("192.0.2.1:53")
@@ -29,13 +30,15 @@ cdef class MemoryWire(Calls):
     cdef public object on_push
     cdef public object on_send
 
-    def __cinit__(self, address="192.0.2.1:2000", *, double now=1000.0, double wall=1.7e9, uint64_t limit=0):
+    def __cinit__(self, address="192.0.2.1:2000", *, double now=1000.0, double wall=1.7e9, uint64_t limit=0,
+                  bint real_clock=False):
         tudp_wire_init(&self.wire)
         self.address = Address.parse(address)
         self.family = AF_INET6 if ":" in self.address.host else AF_INET
         self.now = now
         self.wall = wall
         self.wire.in_limit = limit
+        self.wire.real_clock = real_clock
         self.on_push = self.on_send = None
 
     def __dealloc__(self):

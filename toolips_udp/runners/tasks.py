@@ -128,6 +128,11 @@ class Stepper:
         """The context in which the next first step must run."""
         return self._context
 
+    @property
+    def base(self) -> Context:
+        """What `context` equals while no handler has set a variable in it."""
+        return self._base
+
     def enter(self) -> None:
         """From here to `leave`, the current task is the spare."""
         task = self._spare.task
