@@ -1,7 +1,9 @@
 /* offload.c: replies leave together. Those to one destination and of one size
  * become one UDP_SEGMENT message; what the kernel refuses is classified: one
  * message lost and counted, or kept and tried again, never a closed socket. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include "batch.h"
 
 #include <errno.h>

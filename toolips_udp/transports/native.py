@@ -12,7 +12,7 @@ from ..connections.udp import UDPConnection
 __all__ = ["Endpoint", "Faults", "MemoryWire", "NativeUDPConnection", "connection_class", "shared_size"]
 
 
-class NativeUDPConnection(Connection, UDPConnection):
+class NativeUDPConnection(Connection, UDPConnection):  # type: ignore[override]  # properties in C
     """One datagram in; what is in the path of every packet is C."""
 
     __slots__ = ()
