@@ -52,12 +52,16 @@ def start(
     if not block and _enters_async_with(sys._getframe(1)):
         _remember(server)
         return server
-    server.run_in_thread()
-    _remember(server)
     if not block:
+        server.run_in_thread()
+        _remember(server)
         keep_serving_after_main(server)
         return server
-    with Answering(server):
+    with Answering(server) as signals:  # before the start, so that no signal finds the default answer
+        server.run_in_thread()
+        _remember(server)
+        if signals.asked:
+            server.stop(wait=False)
         server.wait()
     server.stop()
     return server

@@ -53,6 +53,8 @@ class Answering:
             _end_now(128 + number)
         self.asked = True
         for server in self._servers:
+            if server.loop is None:
+                continue  # not started yet: who starts it looks at `asked`
             # In a thread: the signal may have come while this one held a lock that a stop needs.
             threading.Thread(target=server.stop, kwargs={"wait": False}, daemon=True).start()
 
