@@ -292,97 +292,131 @@ start(UDP, __name__, "127.0.0.1:0", control=False)
 """
 
 
-def run_script(tmp_path, text, **environ):
-    file = tmp_path / "script.py"
-    file.write_text(text)
-    process = subprocess.Popen(
-        [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", str(file)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | environ,
-    )
-    line = process.stderr.readline()
-    assert "serves UDP 127.0.0.1:" in line, line + process.stderr.read()
-    return process, Address.parse(line.split("serves UDP ")[1].split(" ")[0].rstrip(";"))
+class Script:
+    """A program of its own, its stderr in a file, so that nothing of it is lost."""
+
+    def __init__(self, folder, text, **environ):
+        file, self.err = folder / "script.py", folder / "err"
+        file.write_text(text)
+        with self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", str(file)],
+                stdout=subprocess.PIPE,
+                stderr=err,
+                text=True,
+                env=os.environ | environ,
+            )
+        end = time.monotonic() + 20
+        while "serves UDP" not in self.said or not self.said.endswith("\n"):
+            assert time.monotonic() < end and self.process.poll() is None, self.said
+            time.sleep(0.01)
+        self.address = Address.parse(self.said.split("serves UDP ")[1].split(" ")[0])
+
+    @property
+    def said(self):
+        return self.err.read_text()
+
+    def end(self, code, within=20):
+        """Wait for the end and check the exit code; what it wrote to stdout."""
+        try:
+            out, _ = self.process.communicate(timeout=within)
+        finally:
+            self.process.kill()
+        assert self.process.returncode == code, self.said
+        return out
+
+
+@pytest.fixture
+def script(tmp_path):
+    """`script(text)` runs a program until it serves; ended at the end of the test whatever happens."""
+    made = []
+
+    def run(text, **environ):
+        made.append(Script(tmp_path, text, **environ))
+        return made[-1]
+
+    yield run
+    for each in made:
+        each.process.kill()
+        each.process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_tc17_a_script_serves_after_its_last_line_until_a_signal(tmp_path, number):
-    process, address = run_script(tmp_path, SCRIPT)
-    with process:
-        assert request("quick", address, retries=5) == b"done"
-        time.sleep(0.2)  # the script's last line is long past
-        assert process.poll() is None
-        with send("slow", address, keep_open=True) as client:
-            time.sleep(0.1)
-            process.send_signal(number)
-            assert client.recv(100) == b"done"
-        out, err = process.communicate(timeout=10)
-        assert process.returncode == 0, err
-        assert "Traceback" not in err and "Warning" not in err and out == ""
+def test_a_tc17_a_script_serves_after_its_last_line_until_a_signal(script, number):
+    program = script(SCRIPT)
+    assert request("quick", program.address, retries=5) == b"done"
+    time.sleep(0.2)  # the script's last line is long past
+    assert program.process.poll() is None
+    with send("slow", program.address, keep_open=True) as client:
+        client.settimeout(5)
+        time.sleep(0.1)
+        program.process.send_signal(number)
+        assert client.recv(100) == b"done"
+    assert program.end(0) == ""
+    assert "Traceback" not in program.said and "Warning" not in program.said
 
 
 THREADED = SCRIPT.replace("async def", "def").replace("await asyncio.sleep", "__import__('time').sleep")
 THREADED = THREADED.replace("@handler", "@handler(threaded=True)")
 
 
-def test_threaded_handlers_go_on_after_the_scripts_last_line(tmp_path):
-    process, address = run_script(tmp_path, THREADED)
-    with process:
-        time.sleep(0.2)
-        for _ in range(10):
-            assert request("quick", address) == b"done"
-        with send("slow", address, keep_open=True) as client:
-            time.sleep(0.1)
-            process.terminate()
-            assert client.recv(100) == b"done"
-        _, err = process.communicate(timeout=10)
-        assert process.returncode == 0, err
+def test_threaded_handlers_go_on_after_the_scripts_last_line(script):
+    program = script(THREADED)
+    time.sleep(0.2)
+    for _ in range(10):
+        assert request("quick", program.address, retries=3) == b"done"
+    with send("slow", program.address, keep_open=True) as client:
+        client.settimeout(5)
+        time.sleep(0.1)
+        program.process.terminate()
+        assert client.recv(100) == b"done"
+    program.end(0)
 
 
-def test_a_second_signal_ends_at_once(tmp_path):
-    process, address = run_script(tmp_path, SCRIPT.replace("0.3", "30"))
-    with process:
-        send("slow", address)
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.3)
-        assert process.poll() is None
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=3)
-        assert process.returncode == 130
+def test_a_second_signal_ends_at_once(script):
+    program = script(SCRIPT.replace("0.3", "30"))
+    send("slow", program.address)
+    time.sleep(0.3)
+    program.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert program.process.poll() is None
+    program.process.send_signal(signal.SIGINT)
+    program.end(130)
 
 
-def test_a_handler_that_outlives_the_drain_is_named_and_the_exit_code_is_1(tmp_path):
-    process, address = run_script(tmp_path, SCRIPT.replace("0.3", "30"), TOOLIPS_UDP_DRAIN="0.2")
-    with process:
-        send("slow", address)
-        time.sleep(0.2)
-        process.terminate()
-        _, err = process.communicate(timeout=5)
-        assert process.returncode == 1
-        assert "drain time" in err and "main" in err
+def test_a_handler_that_outlives_the_drain_is_named_and_the_exit_code_is_1(script):
+    program = script(SCRIPT.replace("0.3", "30"), TOOLIPS_UDP_DRAIN="0.2")
+    send("slow", program.address)
+    time.sleep(0.3)
+    program.process.terminate()
+    program.end(1)
+    assert "drain time" in program.said and "main" in program.said
 
 
-def test_a_script_that_fails_after_start_does_not_serve_on(tmp_path):
-    process, _ = run_script(tmp_path, SCRIPT + "\nraise RuntimeError('too bad')\n")
-    with process:
-        _, err = process.communicate(timeout=5)
-        assert process.returncode == 1 and "too bad" in err
+def test_a_script_that_fails_after_start_does_not_serve_on(script):
+    program = script(SCRIPT + "\nraise RuntimeError('too bad')\n")
+    program.end(1)
+    assert "too bad" in program.said
 
 
-def test_block_in_the_main_thread_answers_signals_and_returns(tmp_path):
+def test_block_in_the_main_thread_answers_signals_and_returns(script):
     text = SCRIPT.replace("start(UDP", "server = start(UDP").replace(
         "control=False)", "control=False, block=True)"
     )
-    process, address = run_script(tmp_path, text + "\nprint('after', server.running)\n")
-    with process:
-        assert request("quick", address) == b"done"
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=5)
-        assert process.returncode == 0, err
-        assert out == "after False\n"
+    program = script(text + "\nprint('after', server.running)\n")
+    program.process.send_signal(signal.SIGINT)
+    assert program.end(0) == "after False\n"
+
+
+def test_the_last_answer_of_a_blocking_start_leaves_before_it_returns(script):
+    text = SCRIPT.replace("control=False)", "control=False, block=True)")
+    program = script(text)
+    with send("slow", program.address, keep_open=True) as client:
+        client.settimeout(5)
+        time.sleep(0.1)
+        program.process.terminate()
+        assert client.recv(100) == b"done"
+    program.end(0)
 
 
 def test_a_tc18_log_works_without_a_logger(server, transport, peer, caplog):

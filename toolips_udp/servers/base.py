@@ -27,6 +27,7 @@ import contextlib
 import importlib
 import inspect
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
@@ -44,6 +45,8 @@ from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from ..manifest import Manifest
+    from .admin import Admin
+    from .control import Control
     from .options import Options
 
 __all__ = ["MODE_CLASSES", "Counts", "ModeServer", "Server", "Timer"]
@@ -151,6 +154,8 @@ class Server:
         self.exit_code = 0
         self.ready = False
         """Whether it takes work: false before the start, from the first moment of a drain on, and after."""
+        self.admin: Admin | None = None
+        self.control: Control | None = None
         self._modes: list[ModeServer] = []
         self._counts = Counts(self._modes)
         self._timers = Timers(self)
@@ -231,7 +236,7 @@ class Server:
                     self._unbind()
                     if shared and port and attempt < 19:
                         break  # the port is free for the first mode only: try another
-                    raise _bind_error(mode, address, error) from error
+                    raise bind_error(mode, address, error) from error
                 except BaseException:
                     self._unbind()
                     raise
@@ -257,6 +262,8 @@ class Server:
         try:
             started.result()
         except BaseException:
+            if not started.done():  # Ctrl-C while an extension starts
+                self.stop()
             self._thread.join()
             raise
         return self
@@ -289,9 +296,9 @@ class Server:
 
     async def _open(self) -> None:
         """Extensions in order, then the modes. When one fails, everything that had started is stopped."""
-        self.loop = asyncio.get_running_loop()
-        self._thread_id = threading.get_ident()
         self._stop = asyncio.Event()
+        self._thread_id = threading.get_ident()
+        self.loop = asyncio.get_running_loop()
         LOOPS.add(self.loop)
         try:
             self._pin()
@@ -306,6 +313,7 @@ class Server:
                         raise
             for mode in self._modes:
                 await mode.open()
+            await self._open_doors()
         except BaseException:
             await self._finish()
             raise
@@ -317,6 +325,26 @@ class Server:
         self.journal.announce(self._start_line())
         if self._stop_asked:
             self._stop.set()
+
+    async def _open_doors(self) -> None:
+        """The admin listener and the control socket."""
+        if self.settings.admin is not None:
+            from .admin import Admin
+
+            self.admin = Admin(self)
+            self.at_stop(self.admin.close)
+            await self.admin.open(Address.resolve(self.settings.admin, datagram=False))
+        if self.settings.control and hasattr(socket, "AF_UNIX"):
+            from .control import Control
+
+            self.control = Control(self)
+            self.at_stop(self.control.close)
+            try:
+                await self.control.open()
+            except (OSError, StartError) as error:
+                self.journal.say(
+                    logging.WARNING, f"no control socket, so commands cannot find this server: {error}"
+                )
 
     async def _close(self) -> None:
         """The drain, then everything in reverse order."""
@@ -370,14 +398,14 @@ class Server:
         coroutine on the server's own loop, it returns at once and the stop follows.
         Calling it again does nothing.
         """
-        if self.loop is None:
-            if not self._ended.is_set():
-                self._ended.set()
-                self._unbind_now()
+        if self._thread is None and self._task is None:  # it never began
+            self._ended.set()
+            self._unbind_now()
             return
         if not self._stop_asked:
             self._stop_asked = True
-            self.call_soon(self._set_stop)
+            if self.loop is not None:
+                self.call_soon(self._set_stop)
         if wait and threading.get_ident() != self._thread_id:
             if not self._ended.wait(self.settings.drain + 5.0):
                 self.exit_code = 1
@@ -604,9 +632,11 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def _bind_error(mode: Mode, address: Address, error: OSError) -> BindError:
+def bind_error(what: Mode | str, address: Address, error: OSError) -> BindError:
+    """The error for an address that could not be bound: cause, holder and fix."""
     from .holder import explain
 
-    found = BindError(error.errno, f"{mode} cannot be served on {address}: {explain(mode, address, error)}")
-    found.address = address
-    return found
+    datagram = isinstance(what, Mode) and what.name == "UDP"
+    return BindError(
+        error.errno, f"{what} cannot be served on {address}: {explain(datagram, address, error)}"
+    )

@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 from ..address import Address
-from ..modes import UDP, Mode
 
 
-def explain(mode: Mode, address: Address, error: OSError) -> str:
+def explain(datagram: bool, address: Address, error: OSError) -> str:
     """Cause and fix in one sentence each."""
     if error.errno == errno.EADDRINUSE:
-        holder = find_holder(mode, address)
+        holder = find_holder(datagram, address)
         who = f" by {holder}" if holder else ""
         return f"the address is in use{who} (EADDRINUSE). Fix: stop that program, or choose another port (0 picks a free one)"
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -31,16 +30,16 @@ def explain(mode: Mode, address: Address, error: OSError) -> str:
     return f"{error.strerror} ({errno.errorcode.get(error.errno or 0, error.errno)}). Fix: check the address"
 
 
-def find_holder(mode: Mode, address: Address) -> str | None:
+def find_holder(datagram: bool, address: Address) -> str | None:
     """`"python3 (pid 4711)"` when /proc tells it, else None."""
-    kind = "udp" if mode is UDP else "tcp"
+    kind = "udp" if datagram else "tcp"
     try:
         inodes = {
             line.split()[9]
             for table in (f"/proc/net/{kind}", f"/proc/net/{kind}6")
             for line in Path(table).read_text().splitlines()[1:]
             if int(line.split()[1].rpartition(":")[2], 16) == address.port
-            and (mode is UDP or line.split()[3] == "0A")  # 0A: a listening TCP socket
+            and (datagram or line.split()[3] == "0A")  # 0A: a listening TCP socket
         }
     except (OSError, IndexError, ValueError):
         return None

@@ -104,4 +104,8 @@ def read(call: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> O
 
 def _plain(value: Any) -> Any:
     """Addresses and paths are taken where text is."""
-    return value if isinstance(value, str | int | float | list | tuple) and type(value).__name__ != "Address" else str(value)
+    return (
+        value
+        if isinstance(value, str | int | float | list | tuple) and type(value).__name__ != "Address"
+        else str(value)
+    )

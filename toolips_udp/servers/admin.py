@@ -1,0 +1,153 @@
+"""The admin listener: /healthz, /readyz, /metrics and /counters over plain HTTP. Below base.py.
+
+A few lines of asyncio rather than a web framework: it answers GET, closes each
+connection, takes at most 8 KiB and 5 seconds of a request, and says nothing that
+came from a packet. Meant for loopback; there is no login.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..address import Address
+from ..counters import DROPS, WORDS
+
+
+if TYPE_CHECKING:
+    from .base import Server
+
+MOST = 8192
+PATIENCE = 5.0
+CONNECTIONS = 64
+
+Page = tuple[int, str, str]
+
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    503: "Service Unavailable",
+}
+
+
+def healthz(server: Server) -> Page:
+    """The process lives and its loop answers."""
+    return 200, "text/plain", "ok\n"
+
+
+def readyz(server: Server) -> Page:
+    """It takes work. False from the first moment of a drain on."""
+    return (200, "text/plain", "ready\n") if server.ready else (503, "text/plain", "not ready\n")
+
+
+def counters(server: Server) -> Page:
+    """Both ledgers as JSON."""
+    found: dict[str, Any] = dict(server.counters)
+    found["in_flight"] = server.in_flight
+    return 200, "application/json", json.dumps(found) + "\n"
+
+
+def metrics(server: Server) -> Page:
+    """Both ledgers as a Prometheus text page. The label set is fixed."""
+    words = server.counters
+    lines = [
+        "# HELP toolips_udp_received_total Datagrams taken out of the socket, or dropped by the kernel for it.",
+        "# TYPE toolips_udp_received_total counter",
+        f"toolips_udp_received_total {words['received']}",
+        "# HELP toolips_udp_handled_total Datagrams that were handled or answered.",
+        "# TYPE toolips_udp_handled_total counter",
+        f"toolips_udp_handled_total {words['handled']}",
+        "# HELP toolips_udp_dropped_total Datagrams that no handler finished, by word.",
+        "# TYPE toolips_udp_dropped_total counter",
+        *(f'toolips_udp_dropped_total{{word="{word}"}} {words[word]}' for word in DROPS),
+    ]
+    for word in WORDS[15:]:
+        lines += [f"# TYPE toolips_udp_{word}_total counter", f"toolips_udp_{word}_total {words[word]}"]
+    lines += ["# TYPE toolips_udp_in_flight gauge", f"toolips_udp_in_flight {server.in_flight}"]
+    lines += ["# TYPE toolips_udp_ready gauge", f"toolips_udp_ready {int(server.ready)}"]
+    return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
+
+
+PAGES: dict[str, Callable[[Server], Page]] = {
+    "/healthz": healthz,
+    "/readyz": readyz,
+    "/metrics": metrics,
+    "/counters": counters,
+}
+"""Path to page. Houses add their own."""
+
+
+class Admin:
+    """The admin listener of one server."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._listener: asyncio.Server | None = None
+        self._open: set[asyncio.Task[Any]] = set()
+        self.address = Address("127.0.0.1", 0)
+
+    async def open(self, address: Address) -> None:
+        """Listen. Raises `BindError`."""
+        try:
+            self._listener = await asyncio.start_server(self._answer, address.host, address.port, limit=MOST)
+        except OSError as error:
+            from .base import bind_error
+
+            raise bind_error("the admin listener", address, error) from error
+        self.address = Address.of(self._listener.sockets[0].getsockname())
+
+    async def close(self) -> None:
+        """Stop listening and end what is open."""
+        if self._listener is not None:
+            self._listener.close()
+            for task in self._open:
+                task.cancel()
+            if self._open:
+                await asyncio.wait(self._open, timeout=1.0)
+            await self._listener.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open.add(task)
+        try:
+            if len(self._open) <= CONNECTIONS:
+                async with asyncio.timeout(PATIENCE):
+                    writer.write(await self._respond(reader))
+                    await writer.drain()
+        except (TimeoutError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self._open.discard(task)
+            writer.close()
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    async def _respond(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            return _page((400, "text/plain", "bad request\n"), True)
+        parts = head.split(b"\r\n", 1)[0].split(b" ")
+        if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
+            return _page((400, "text/plain", "bad request\n"), True)
+        if parts[0] not in (b"GET", b"HEAD"):
+            return _page((405, "text/plain", "only GET\n"), True)
+        page = PAGES.get(parts[1].split(b"?", 1)[0].decode("ascii", "replace"))
+        found = page(self._server) if page is not None else (404, "text/plain", "\n".join(PAGES) + "\n")
+        return _page(found, parts[0] == b"GET")
+
+
+def _page(page: Page, with_body: bool) -> bytes:
+    status, kind, text = page
+    body = text.encode()
+    head = (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+    )
+    return head.encode() + (body if with_body else b"")
