@@ -1,7 +1,7 @@
 """Threaded handlers: a bounded pool, and effects that happen on the loop in the order called.
 
-Above connections and handlers. The pool is behind two methods, `submit(job)` and
-`close(wait)`; the server's ProcessManager can stand in for `Pool`.
+Above connections and handlers. Packets run in the workers of the server's
+ProcessManager (`servers/pool.py`), which is handed in; `Pool` is for stream handlers.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..connections.udp import UDPIOConnection
+from ..errors import WorkerError
 from ..typed import Malformed
 
 if TYPE_CHECKING:
     from ..handlers import UDPHandler
     from ..pipeline import Pipeline
+    from .schedule import Schedule
 
 MOST = 1024
 """Jobs that may be queued; one more packet is counted `queue_full`."""
@@ -93,34 +95,43 @@ class ThreadRunner:
         self,
         pipeline: Pipeline,
         loop: asyncio.AbstractEventLoop,
-        pool: Pool,
+        pool: Any,
         *,
         most: int = MOST,
         ordered: bool = False,
+        schedule: Schedule | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.loop = loop
         self.pool = pool
         self.most = most
         self.ordered = ordered
-        self._open: dict[int, _Job] = {}  # on the loop's thread only
+        self.schedule = schedule
+        self._open: dict[int, PacketJob] = {}  # on the loop's thread only
         self._effects: deque[tuple[Any, ...]] = deque()
         self._rung = False
-        self._queues: dict[Any, deque[_Job]] = {}
+        self._queues: dict[Any, deque[PacketJob]] = {}
 
     def submit(self, c: Any, handler: UDPHandler) -> bool:
         """Queue this packet for its handler. False when too many are. Loop thread only."""
         if len(self._open) >= self.most:
             return False
-        job = _Job(self, c, handler)
-        self._open[id(job)] = job
+        job = PacketJob(self, c, handler)
+        if handler.kind == "inline" and self.schedule is not None:
+            job.worker = self.schedule.last
         if self.ordered:
             queue = self._queues.get(c.address)
             if queue is not None:
+                self._open[id(job)] = job
                 queue.append(job)
                 return True
+        try:
+            self.pool.submit(job, job.worker)
+        except WorkerError:  # its own queue is full, or it closes
+            return False
+        self._open[id(job)] = job
+        if self.ordered:
             self._queues[c.address] = deque()
-        self.pool.submit(job.run)
         return True
 
     @property
@@ -150,19 +161,28 @@ class ThreadRunner:
                     "effect", 40, f"an effect of a worker failed: {error}", None, error
                 )
 
-    def ended(self, job: _Job, word: str, error: BaseException | None) -> None:
+    def ended(self, job: PacketJob, word: str, error: BaseException | None) -> None:
         """A handler has ended, and all its effects have happened. Loop thread only."""
         if self._open.pop(id(job), None) is None:
             return  # counted as `stopping` already
         if self.ordered:
-            queue = self._queues[job.c.address]
-            if queue:
-                self.pool.submit(queue.popleft().run)
-            else:
-                del self._queues[job.c.address]
+            self._next(job.c.address)
         self.pipeline.endpoint.finished(job.c, word, False)
         if error is not None:
             self.pipeline.failed(job.c, error, job.handler)
+
+    def _next(self, client: Any) -> None:
+        """The packet of this client that waits longest, with `ordered`."""
+        queue = self._queues[client]
+        while queue:
+            job = queue.popleft()
+            try:
+                self.pool.submit(job, job.worker)
+                return
+            except WorkerError:
+                self._open.pop(id(job), None)
+                self.pipeline.endpoint.finished(job.c, "queue_full", False)
+        del self._queues[client]
 
     def abandon(self) -> None:
         """The drain time is over: what has not ended counts as `stopping`."""
@@ -171,15 +191,20 @@ class ThreadRunner:
         self._open.clear()
 
 
-class _Job:
-    __slots__ = ("c", "handler", "runner")
+class PacketJob:
+    """One packet on its way through a worker."""
+
+    __slots__ = ("c", "handler", "runner", "worker")
 
     def __init__(self, runner: ThreadRunner, c: Any, handler: UDPHandler) -> None:
         self.runner = runner
         self.c = c
         self.handler = handler
+        self.worker: int | None = None
+        """The worker that the schedule chose; None: any."""
 
     def run(self, worker: int) -> None:
+        """Run the handler, in the thread of `worker`."""
         runner = self.runner
         pipeline = runner.pipeline
         io = UDPIOConnection(self.c, worker, runner.effect, pipeline.handlers)

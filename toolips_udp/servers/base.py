@@ -44,6 +44,7 @@ from .timers import Timer, Timers
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from ..jobs import ProcessManager
     from ..manifest import Manifest
     from .admin import Admin
     from .control import Control
@@ -160,7 +161,9 @@ class Server:
         self._counts = Counts(self._modes)
         self._timers = Timers(self)
         self._watchdog: Watchdog | None = None
-        self._processes: Any = None
+        self._processes: ProcessManager | None = None
+        self.pool: Any = None
+        """The workers that handlers run in, or None; see pool.py."""
         self._thread: threading.Thread | None = None
         self._thread_id: int | None = None
         self._stop: asyncio.Event | None = None
@@ -204,13 +207,13 @@ class Server:
         return self.loop is not None and not self._ended.is_set()
 
     @property
-    def processes(self) -> Any:
-        """The ProcessManager of this server; made when it is first asked for."""
-        if self._processes is None:
-            from ..jobs import ProcessManager
+    def processes(self) -> ProcessManager:
+        """The ProcessManager of this server: worker 1 is the main loop, the pool is 2, 3, ...
 
-            self._processes = ProcessManager()
-            self._closers.append(self._processes.close)
+        It lives as long as the server: before the start and after the stop this is a `StartError`.
+        """
+        if self._processes is None:
+            raise StartError(f"{self!r} does not run, so it has no workers. Fix: start it first")
         return self._processes
 
     def __repr__(self) -> str:
@@ -301,6 +304,10 @@ class Server:
         self.loop = asyncio.get_running_loop()
         LOOPS.add(self.loop)
         try:
+            from .pool import make_manager
+
+            self._processes, self.pool = await make_manager(self, self.loop)
+            self._closers.append(self._processes.close_soon)
             self._pin()
             for extension in self.extensions:
                 begin = hook(extension, "on_start")
@@ -581,18 +588,6 @@ class Server:
     def at_stop(self, closer: Callable[[], Any]) -> None:
         """Call (and await) `closer()` at the stop, after every `on_stop`, in reverse order."""
         self._closers.append(closer)
-
-    def thread_pool(self) -> Any:
-        """The pool for threaded handlers; made when the first of them comes."""
-        from ..runners.threads import Pool, default_size
-
-        if self.threads == 1:
-            raise StartError(
-                "threads=1 leaves no worker for @handler(threaded=True). Fix: threads=2 or more, or leave it out"
-            )
-        pool = Pool((self.threads or default_size() + 1) - 1, f"toolips_udp {self.manifest.name}")
-        self.at_stop(lambda: pool.close(0.5))
-        return pool
 
     def _pin(self) -> None:
         if self.settings.pin is not None:

@@ -17,6 +17,7 @@ from ..address import Address
 from ..errors import StartError
 from ..modes import UDP
 from ..pipeline import Pipeline
+from ..runners.schedule import read as read_schedule
 from ..runners.tasks import Stepper
 from ..runners.threads import ThreadRunner
 from .base import ModeServer
@@ -78,6 +79,7 @@ class UDPMode(ModeServer):
         self.receive_buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def _check_threads(self) -> None:
+        read_schedule(self.server.settings.router_threads, self.server.threads)
         manifest = self.server.manifest
         threaded = [
             h for h in [manifest.main, *manifest.handlers.values()] if h is not None and h.kind == "threaded"
@@ -100,9 +102,16 @@ class UDPMode(ModeServer):
         kinds = {h.kind for h in pipeline.calls}
         if "async" in kinds:
             self._stepper = pipeline.stepper = Stepper(loop, settings.max_async)
-        if "threaded" in kinds:
+        if server.pool is not None:
+            schedule = read_schedule(settings.router_threads, server.threads)
+            pipeline.pick = schedule.pick if schedule is not None and "inline" in kinds else None
             self._threads = pipeline.threads = ThreadRunner(
-                pipeline, loop, server.thread_pool(), most=settings.max_jobs, ordered=settings.ordered
+                pipeline,
+                loop,
+                server.pool,
+                most=settings.max_jobs,
+                ordered=settings.ordered,
+                schedule=schedule,
             )
         limits: dict[str, Any] = {"slot_room": settings.slot}
         if self.detail == "native":

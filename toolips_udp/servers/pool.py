@@ -1,0 +1,171 @@
+"""The workers of one server: its ProcessManager, and the pool that handlers run in.
+
+Above jobs and runners, called by base.py and udp.py. Worker 1 is the main loop;
+2, 3, ... are threads or processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import JobError, StartError, WorkerError
+from ..jobs import Job, ProcessManager, Worker
+from ..jobs.process import Talk
+from ..runners.threads import default_size
+from . import plain, source
+
+if TYPE_CHECKING:
+    from ..runners.threads import PacketJob
+    from .base import Server
+
+SERVE = "toolips_udp.servers.remote:serve_packet"
+
+
+async def make_manager(server: Server, loop: asyncio.AbstractEventLoop) -> tuple[ProcessManager, Any]:
+    """The manager of a server, and the pool for its handlers (None when there is none)."""
+    kind = server.settings.kind
+    if kind not in ("thread", "process"):
+        raise StartError(f"kind={kind!r}: the pool of a server is made of 'thread' or 'process'")
+    size = _pool_size(server)
+    served = source.describe(server.module) if kind == "process" and size else None
+    manager = ProcessManager(loop=loop)
+    try:
+        main = Worker(kind="async")
+        main.main = True
+        manager.push(main)
+        workers = manager.add_workers(size, kind)
+        if served is None:
+            return manager, ThreadPool(workers) if workers else None
+        await _load_everywhere(manager, workers, served)
+        return manager, ProcessPool(workers, server)
+    except BaseException:
+        manager.close()
+        raise
+
+
+def _pool_size(server: Server) -> int:
+    if server.threads is not None:
+        return server.threads - 1
+    handlers = [server.manifest.main, *server.manifest.handlers.values()]
+    return default_size() if any(h is not None and h.kind == "threaded" for h in handlers) else 0
+
+
+async def _load_everywhere(manager: ProcessManager, workers: list[Worker], served: dict[str, Any]) -> None:
+    from .remote import load_served
+
+    manager.everywhere(Job(load_served, (served,)))
+    # each child works on its jobs in order: an empty one tells that the module is loaded
+    for future in manager.distribute(*[Job(_loaded)] * len(workers), workers=[w.id for w in workers]):
+        try:
+            await future
+        except (JobError, WorkerError) as error:
+            raise StartError(f"a process worker could not load the module: {error}") from error
+
+
+def _loaded() -> None:
+    """Raises unless `load_served` went well in this process."""
+    from . import remote
+
+    remote.check_loaded()
+
+
+class ThreadPool:
+    """Handlers in the thread workers of a manager."""
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        self._workers = {w.id: w for w in workers}
+
+    def submit(self, job: PacketJob, number: int | None = None) -> None:
+        """Queue a packet's job: for worker `number`, else for the least busy. `WorkerError` when it is full."""
+        worker = self._choose(number)
+        worker.submit(Job(job.run, (worker.id,)), keep=False)
+
+    def _choose(self, number: int | None) -> Worker:
+        if number is not None and number in self._workers:
+            return self._workers[number]
+        return min(self._workers.values(), key=lambda w: w.waiting)
+
+
+class ProcessPool(ThreadPool):
+    """Handlers in process workers: packets and effects travel as msgpack, never pickled."""
+
+    def __init__(self, workers: Sequence[Worker], server: Server) -> None:
+        super().__init__(workers)
+        self._server = server
+
+    def submit(self, job: PacketJob, number: int | None = None) -> None:
+        """Queue a packet's job: for worker `number`, else for the least busy."""
+        worker, c = self._choose(number), job.c
+        packet = plain.encode(
+            (job.handler.name, c.packet, c.address, c.now, c.max_reply, worker.id, self._server.address)
+        )
+        talk = Talk(SERVE, packet, lambda said: self._heard(job, said), lambda asked: self._asked(job, asked))
+        future = worker.submit(talk, keep=False)
+        future.add_done_callback(lambda done: self._ended(job, done))
+
+    def _heard(self, job: PacketJob, said: bytes) -> None:
+        """An effect of the handler: it happens on the loop, after those before it."""
+        verb, *arguments = plain.decode(said)
+        job.runner.effect(getattr(self, f"_{verb}"), job.c, *arguments)
+
+    def _asked(self, job: PacketJob, asked: bytes) -> bytes:
+        """A question of the handler, answered on the loop, after the effects before it."""
+        verb, *arguments = plain.decode(asked)
+        try:
+            return plain.encode(
+                (True, self._server.on_loop(lambda: getattr(self, f"_{verb}")(job.c, *arguments)))
+            )
+        except (KeyError, TypeError, ValueError, LookupError) as error:
+            return plain.encode((False, f"{error.args[0] if error.args else error}"))
+
+    def _ended(self, job: PacketJob, future: Any) -> None:
+        error = None if future.cancelled() else future.exception()
+        if error is None:
+            word = "stopping" if future.cancelled() else future.result().decode()
+        elif isinstance(error, WorkerError):
+            word = "worker_lost"
+        else:
+            word = "handler_failed"
+        told = (error.__cause__ or error) if isinstance(error, JobError) else error
+        if isinstance(error, JobError) and told is not None and error.remote_traceback:
+            told.add_note(f"Traceback in the worker:\n{error.remote_traceback}")
+        job.runner.effect(job.runner.ended, job, word, told)
+
+    # what a handler may do, by name; only these
+
+    def _respond(self, c: Any, data: bytes) -> None:
+        c.respond(data)
+
+    def _send(self, c: Any, data: bytes, to: Any) -> None:
+        c.send(data, to)
+
+    def _set_handler(self, c: Any, name: str, client: Any) -> None:
+        c.set_handler(name, client)
+
+    def _remove_handler(self, c: Any, client: Any) -> None:
+        c.remove_handler(client)
+
+    def _log(self, c: Any, message: str, level: Any) -> None:
+        self._server.log(message, level, peer=c.address)
+
+    def _broadcast(self, c: Any, data: bytes, to: Any, exclude: Any) -> int:
+        return self._server.broadcast(data, to, exclude)
+
+    def _set(self, c: Any, which: str, key: Any, value: Any) -> None:
+        self._mapping(c, which)[key] = value
+
+    def _delete(self, c: Any, which: str, key: Any) -> None:
+        self._mapping(c, which).pop(key, None)
+
+    def _get(self, c: Any, which: str, key: Any) -> tuple[bool, Any]:
+        mapping = self._mapping(c, which)
+        return (True, mapping[key]) if key in mapping else (False, None)
+
+    def _keys(self, c: Any, which: str) -> list[Any]:
+        return list(self._mapping(c, which))
+
+    def _mapping(self, c: Any, which: str) -> dict[Any, Any]:
+        found: dict[Any, Any] = c.session if which == "session" else self._server.data
+        return found
