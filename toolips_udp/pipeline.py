@@ -40,6 +40,7 @@ class Pipeline:
     - `stepper`: for async handlers; set by its mode when the loop runs, else None.
     - `endpoint`: the one endpoint that this pipeline serves; set by its mode.
     - `threads`: the runner of threaded handlers; set by its mode.
+    - `pick`: `pick(c)` is the worker of a plain handler's packet, above 1 for `threads`; None: all on the loop.
     - `on_drop`: `f(word, address)` or None.
     """
 
@@ -71,6 +72,7 @@ class Pipeline:
                 self.names[each] = f"handler {manifest.called(each)} ({each.place})"
         self.endpoint: Any = None
         self.threads: Any = None
+        self.pick: Callable[[Any], int] | None = None
         self._codes = {getattr(step, "__code__", step): name for step, name in zip(steps, names, strict=True)}
 
     def failed(self, c: Any, exc: BaseException, who: Any) -> None:

@@ -49,8 +49,8 @@ def read(router_threads: Any, threads: int | None) -> Schedule | None:
         raise StartError(f"router_threads={router_threads!r} begins at {low}, above its end {high}")
     if high > threads:
         raise StartError(
-            f"router_threads={router_threads!r} names worker {high}, but threads={threads} makes workers 1 to "
-            f"{threads}. Fix: threads={high}, or a range that ends at {threads}"
+            f"router_threads={router_threads!r} names worker {high}, but threads={threads} makes workers 1 "
+            f"to {threads}. Fix: threads={high}, or a range that ends at {threads}"
         )
     return Schedule(low, high) if high > 1 else None
 
@@ -68,5 +68,6 @@ def _ends(value: Any) -> tuple[int, int]:
     if isinstance(value, tuple | list) and len(value) == 2 and all(type(each) is int for each in value):
         return value[0], value[1]
     raise StartError(
-        f"router_threads={value!r} is not a range of workers. Expected (low, high), 'low:high' or a range, as in '-2:3'"
+        f"router_threads={value!r} is not a range of workers. "
+        "Expected (low, high), 'low:high' or a range, as in '-2:3'"
     )

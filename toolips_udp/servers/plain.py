@@ -23,15 +23,15 @@ class NotPlain(TypeError):
 
 
 def encode(value: Any) -> bytes:
-    """The bytes of a plain value: None, bool, int, float, str, bytes, Address, or dict, list, tuple, set of such.
+    """The bytes of a plain value: None, a number, text, bytes, an Address; dicts, lists, tuples, sets of such.
 
     Raises `NotPlain` that names what is not.
     """
     data, lost = pack(value)
     if lost:
         raise NotPlain(
-            f"{', '.join(lost)} cannot travel to another process. Expected numbers, text, bytes, and dicts, lists, "
-            "tuples or sets of them"
+            f"{', '.join(lost)} cannot travel to another process. "
+            "Expected numbers, text, bytes, and dicts, lists, tuples or sets of them"
         )
     return data
 

@@ -78,7 +78,7 @@ class ThreadPool:
         self._workers = {w.id: w for w in workers}
 
     def submit(self, job: PacketJob, number: int | None = None) -> None:
-        """Queue a packet's job: for worker `number`, else for the least busy. `WorkerError` when it is full."""
+        """Queue a packet's job: for worker `number`, else for the least busy. Full: `WorkerError`."""
         worker = self._choose(number)
         worker.submit(Job(job.run, (worker.id,)), keep=False)
 

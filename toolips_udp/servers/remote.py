@@ -95,7 +95,7 @@ class RemoteServer:
 
     def __getattr__(self, name: str) -> Any:
         raise WorkerError(
-            f"server.{name} cannot be used in a process worker. Fix: use it on the main loop, or kind='thread'"
+            f"server.{name} cannot be used in a process worker. Fix: on the main loop, or kind='thread'"
         )
 
 
@@ -158,7 +158,7 @@ class RemoteConnection(UDPIOConnection):
         self._session = None
 
     @property
-    def session(self) -> Any:
+    def session(self) -> Any:  # type: ignore[override]
         """This client's mapping."""
         return RemoteMapping(self.server.line, "session")  # type: ignore[attr-defined]
 

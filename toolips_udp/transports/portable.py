@@ -213,6 +213,7 @@ class Endpoint:
         self._main = pipeline.main
         self._handlers = pipeline.handlers
         self._calls = pipeline.calls
+        self._pick = pipeline.pick
         self._on_drop = pipeline.dropped if pipeline.on_drop is not None else None
         chooser = pipeline.chooser
         self._places = None if chooser is None else ClientTable(chooser.ttl, chooser.max_clients)
@@ -300,7 +301,7 @@ class Endpoint:
             self.running_handler = None
 
     def _run(self, c: PortableUDPConnection, handler: UDPHandler) -> str | None:
-        if handler.kind == "inline":
+        if handler.kind == "inline" and (self._pick is None or self._pick(c) < 2):
             self._calls[handler](c)
             return "handled"
         if handler.kind == "async":
