@@ -23,7 +23,7 @@ class NotPlain(TypeError):
 
 
 def encode(value: Any) -> bytes:
-    """The bytes of a plain value: None, a number, text, bytes, an Address; dicts, lists, tuples, sets of such.
+    """The bytes of a plain value: None, a number, text, bytes, an Address; dicts, lists, tuples, sets of it.
 
     Raises `NotPlain` that names what is not.
     """
