@@ -83,7 +83,7 @@ cdef class Endpoint:
     cdef object places
     cdef object connection_class
     cdef Connection spare
-    cdef object stepper, context, base_context
+    cdef object stepper, pick, context, base_context
     cdef bint stepping
     cdef PyObject *running
     cdef readonly Py_ssize_t in_flight

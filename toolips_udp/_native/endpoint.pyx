@@ -75,6 +75,7 @@ cdef enum:
     INLINE = 0
     ASYNC = 1
     THREADED = 2
+    SCHEDULED = 3        # a plain handler whose packets router_threads deals out
     ADDRESSES = 4096     # Address objects that are kept for reuse
     ROUNDS = 4           # batches per turn
     SCRATCH = 2048       # bytes per slot for the notes of all stages
@@ -98,10 +99,10 @@ include "connection.pxi"
 cdef class Target:
     """A handler, as the turn needs it."""
 
-    def __cinit__(self, handler, fn):
+    def __cinit__(self, handler, fn, pick):
         self.handler = handler
         self.fn = fn
-        self.kind = KINDS[handler.kind]
+        self.kind = SCHEDULED if pick is not None and handler.kind == "inline" else KINDS[handler.kind]
 
 
 cdef class Endpoint:
@@ -185,8 +186,9 @@ cdef class Endpoint:
         self.connection_class = pipeline.connection_class
         self.steps = tuple(pipeline.steps)
         calls = pipeline.calls
-        self.targets = {name: Target(handler, calls[handler]) for name, handler in pipeline.handlers.items()}
-        self.main = None if pipeline.main is None else Target(pipeline.main, calls[pipeline.main])
+        pick = self.pick = pipeline.pick
+        self.targets = {name: Target(handler, calls[handler], pick) for name, handler in pipeline.handlers.items()}
+        self.main = None if pipeline.main is None else Target(pipeline.main, calls[pipeline.main], pick)
         self.stepper = pipeline.stepper
         self.on_drop = pipeline.dropped if pipeline.on_drop is not None else None
         chooser = pipeline.chooser
@@ -339,7 +341,11 @@ cdef class Endpoint:
         """A handler that is not inline. Returns the word, or -1 when it goes on."""
         cdef PyObject *result = NULL
         cdef int status
-        if target.kind == THREADED:
+        if target.kind == SCHEDULED and self.pick(c) < 2:
+            self.running = <PyObject *>target
+            target.fn(c)
+            return TUDP_HANDLED
+        if target.kind != ASYNC:
             c.leave()
             self.in_flight += 1
             if self.pipeline.submit(c, target.handler):
