@@ -15,6 +15,7 @@ import importlib
 _ROOMS = {
     "clock": "FakeClock",
     "knobs": "Knobs PROFILES",
+    "pair": "Pair",
     "network": "BadNetwork Direction Link",
     "nodes": "Node SansIo Caller",
     "trace": "Trace TraceEntry FATES ARRIVED",

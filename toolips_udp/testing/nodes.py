@@ -84,10 +84,9 @@ class Caller:
         """Every datagram that has come, in order of arrival."""
         return list(self._replies)
 
-    def take(self) -> list[bytes]:
-        """The same, and forget them."""
-        replies, self._replies = self._replies, []
-        return replies
+    def pop(self) -> bytes:
+        """The oldest of them, and forget it; `IndexError` when there is none."""
+        return self._replies.pop(0)
 
     def receive(self, now: int, data: bytes, source: Any) -> None:
         if source == self.server:

@@ -149,8 +149,23 @@ class World:
     def serve(self, thing: Any, name: str | None = None, **settings: Any) -> Any:
         """Serve a module (or a node of your own) and return what stands for it here."""
         name = name or f"server{len(self._servers) + 1}"
-        self.add(thing, name, server=True)
-        return thing
+        if isinstance(thing, Node):
+            self.add(thing, name, server=True)
+            return thing
+        from .hosting import host_module
+
+        address = self._address(True)
+
+        def make() -> Any:
+            node = host_module(thing, address, seed=self.seed, **settings)
+            self._closing.append(node.close)
+            node.touch = lambda: self.touch(name)
+            return node
+
+        node = make()
+        self.add(node, name, address, server=True).restart = make
+        self.run(0.0)  # it starts now, so that what is wrong with it is said here
+        return node
 
     def client(self, node: Node | None = None, name: str | None = None, **settings: Any) -> Any:
         """A client of the first server: of the server's own kind, or the node given.
@@ -203,6 +218,9 @@ class World:
         host = self.host(thing)
         host.alive = False
         host.inbox.clear()
+        abandon = getattr(host.node, "abandon", None)
+        if abandon is not None:
+            abandon()
 
     def restart(self, thing: Any, node: Node | None = None) -> Any:
         """A crashed node comes back in its place: `node`, or a fresh one of the same module."""
@@ -211,8 +229,6 @@ class World:
             if host.restart is None:
                 raise RuntimeError(f"{host!r} was put here as a ready node; give the one that replaces it")
             node = host.restart()
-            self._closing.append(node.close)  # type: ignore[attr-defined]
-            node.touch = lambda: self.touch(host)  # type: ignore[attr-defined]
         host.node, host.alive, host.paused, host.wake_at = node, True, 0, None
         self._wake(host, self.ns)
         return node
