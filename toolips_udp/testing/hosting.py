@@ -118,6 +118,11 @@ class MemoryMode(UDPMode):
 
         return portable.Endpoint(*args, clock=lambda: self.wire.now_ns / SECOND, **more)
 
+    def close(self) -> None:
+        """Let go of the endpoint; memory needs no closing."""
+        self.sock = None
+        super().close()
+
     def _warn_of_small_buffer(self) -> None:
         """Memory has no receive buffer to warn of."""
 
@@ -142,13 +147,13 @@ class HostedServer:
     def __init__(self, module: Any, address: Address, seed: object = 0, **settings: Any):
         self.ns = 0
         self.touch: Callable[[], None] = lambda: None
-        self.loop = VirtualLoop(lambda: self.ns)
         manifest = read(module)
         values = options.read({"watchdog": 0.0, "control": False, **settings})
         self.server = WorldServer((UDP,), manifest, (address,), values, None)
         self.server.random = random.Random(f"{seed}/{address}")
         self.mode = cast(MemoryMode, self.server.modes[0])
         self.wire = self.mode.wire
+        self.loop = VirtualLoop(lambda: self.ns)
         self._started: Future[None] = Future()
         self._life: asyncio.Task[None] | None = None
         self.closed = False
@@ -185,9 +190,10 @@ class HostedServer:
     def _start(self) -> None:
         self._life = self.loop.create_task(self.server._life(self._started))
         self.loop.spin()
-        if not self._started.done() or self._started.exception() is not None:
+        waits = not self._started.done()
+        if waits or self._started.exception() is not None:
             self.abandon()
-        if not self._started.done():
+        if waits:
             raise StartError(
                 f"{self.server!r}: an on_start waits for something that does not come in a world"
             )
@@ -198,9 +204,14 @@ class HostedServer:
         if self.closed:
             return
         self.closed = True
-        for task in asyncio.all_tasks(self.loop):
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
             task.cancel()
         self.loop.spin()
+        for task in tasks:
+            if task.done() and not task.cancelled():
+                task.exception()  # a crash tells nobody
+        self.server._ended.set()
         self.loop.close()
 
     def close(self) -> None:
@@ -214,9 +225,11 @@ class HostedServer:
             for _ in range(100_000):
                 self.loop.spin()
                 if self._life.done():
+                    self._life.result()
                     break
                 self._at(max(self.ns + 1, self.deadline() or 0))
         self.closed = True
+        self.server._ended.set()
         check_ledgers(self.server.counters, self.server.in_flight)
         self.loop.close()
 

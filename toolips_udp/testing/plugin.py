@@ -133,12 +133,12 @@ def _left(threads: set[threading.Thread], files: set[str]) -> list[str]:
     """Threads and sockets that were not there before; they get a moment to end."""
     new_threads: list[str] = []
     new_files: set[str] = set()
-    for _ in range(50):
+    gc.collect()
+    for _ in range(40):
         new_threads = [t.name for t in threading.enumerate() if t not in threads and t.is_alive()]
         new_files = {f for f in _descriptors() - files if "socket:" in f or "anon_inode:" in f}
         if not new_threads and not new_files:
             return []
-        gc.collect()
         time.sleep(0.01)
     left = [f"thread {name!r} is left" for name in new_threads]
     return left + [f"descriptor {name} is left" for name in sorted(new_files)]

@@ -8,6 +8,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
+OTHERS = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:benchmark"]
 SERVED = """
 from toolips_udp import handler
 
@@ -30,9 +31,7 @@ def run(pytester, monkeypatch):
         loaded = (
             [] if "toolips_udp.testing.plugin" in _entry_points() else ["-p", "toolips_udp.testing.plugin"]
         )
-        return pytester.runpytest_subprocess(
-            *loaded, "--import-mode=importlib", "-p", "no:cacheprovider", "-q"
-        )
+        return pytester.runpytest_subprocess(*loaded, "--import-mode=importlib", "-q", *OTHERS)
 
     return run
 
@@ -110,7 +109,6 @@ def test_what_a_test_leaves_behind_fails_it(run):
         """
         import socket, threading, time
         import sys
-from pathlib import Path
         sys.path.insert(0, ".")
         import served
         kept = []
@@ -121,7 +119,7 @@ from pathlib import Path
 
         def test_leaves_a_thread(server):
             server(served)
-            threading.Thread(target=time.sleep, args=(3,), name="forgotten", daemon=True).start()
+            threading.Thread(target=time.sleep, args=(20,), name="forgotten", daemon=True).start()
         """
     )
     result.assert_outcomes(passed=2, errors=2)
@@ -132,7 +130,6 @@ def test_a_ledger_that_does_not_close_fails_the_test(run):
     result = run(
         """
         import sys
-from pathlib import Path
         sys.path.insert(0, ".")
         import served
 
