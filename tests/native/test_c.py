@@ -39,7 +39,7 @@ def test_a_fuzz_target_survives_its_corpus(name):
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.name)
 def test_a_kernel_compiles_without_a_warning_at_o2(source, tmp_path):
-    flags = ["-O2", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", f"-I{ROOT}/native"]
+    flags = ["-O2", "-std=gnu11", "-D_GNU_SOURCE", *run.WARNINGS, f"-I{ROOT}/native"]
     done = subprocess.run(
         [COMPILER, *flags, "-c", str(source), "-o", str(tmp_path / "x.o")], capture_output=True, text=True
     )
