@@ -19,8 +19,8 @@ import harness as h
 EIGHT = "--sockets 8 --in-flight 16 --size 64"
 THOUSAND = "--sockets 1000 --in-flight 1 --size 64"
 # one socket of ours that speaks as many clients: the entries are what differs, not the load
-HUNDRED_ENTRIES = "--sockets 1 --in-flight 128 --addresses 100 --size 64"
-MANY_ENTRIES = "--sockets 1 --in-flight 128 --addresses 100000 --size 64"
+ENTRIES = "--sockets 1 --in-flight 128 --size 64"
+FEW, MANY = "--addresses 100", "--addresses 100000"
 
 Samples = dict[str, list[dict[str, object]]]
 
@@ -113,13 +113,17 @@ def main() -> None:
         table.append(
             row("MultiHandler + passing extension / plain", eight["toolips_udp multi"], eight[sync], 1.15)
         )
-        kernel = group("100 sources, no entries", [h.peer_c()], HUNDRED_ENTRIES)
-        kernel_many = group("100,000 sources, no entries", [h.peer_c()], MANY_ENTRIES)
-        few = group("100 entries", [h.ours("named")], HUNDRED_ENTRIES)
-        many = group("100,000 entries", [h.ours("named")], MANY_ENTRIES)
-        name = "toolips_udp named"
-        table.append(row("MultiHandler, 100,000 entries / 100", many[name], few[name], 1.20))
-        table.append(row("C echo, 100,000 sources / 100", kernel_many["C echo"], kernel["C echo"], None))
+        entries = [
+            h.ours("named").under("100 entries", FEW),
+            h.ours("named").under("100,000 entries", MANY),
+            h.peer_c().under("C echo, 100 sources", FEW),
+            h.peer_c().under("C echo, 100,000 sources", MANY),
+        ]
+        found = group("entries", entries, ENTRIES)
+        few, many = found["100 entries"], found["100,000 entries"]
+        table.append(row("MultiHandler, 100,000 entries / 100", many, few, 1.20))
+        few, many = found["C echo, 100 sources"], found["C echo, 100,000 sources"]
+        table.append(row("C echo, 100,000 sources / 100", many, few, None))
         table += life_rows(max(options.rounds, 5), raw)
     settings = {"rounds": options.rounds, "seconds": options.seconds, "server core": 0, "generator core": 1}
     if options.dry:

@@ -57,6 +57,11 @@ class Contender:
 
     name: str
     command: tuple[str, ...]
+    load: str = ""  # options of the generator for this one, after those of the group
+
+    def under(self, name: str, load: str) -> Contender:
+        """The same server with another name and load."""
+        return Contender(name, self.command, load)
 
 
 def peer_c(*words: str) -> Contender:
@@ -141,7 +146,7 @@ def latency(sample: dict[str, object], mark: str) -> float:
 
 def measure(contender: Contender, options: str) -> dict[str, object]:
     with Served(contender) as served:
-        return load(served, options)
+        return load(served, f"{options} {contender.load}")
 
 
 def interleaved(
