@@ -18,9 +18,10 @@ from ..address import Address, AnyAddress
 from ..asking import ask, request
 from ..errors import TooLong, UnknownHandler, suggestion
 from ..typed import encode, is_json
+from .verbs import Verbs
 
 if TYPE_CHECKING:
-    from ..servers.base import Server, Timer
+    from ..servers.base import Server
 
 LARGEST = 65_507
 """Bytes of the largest datagram."""
@@ -29,7 +30,7 @@ Sendable = Any
 """`bytes`, `bytearray`, `memoryview`, text (sent as UTF-8) or a msgspec Struct."""
 
 
-class UDPConnection:
+class UDPConnection(Verbs):
     """One datagram that came in, and what may be done with it.
 
     Hot members come from the transport: `packet` (the user's own `bytes`), `text`
@@ -69,34 +70,12 @@ class UDPConnection:
         def remove_handler(self, client: AnyAddress | None = None) -> None:
             """Back to the main handler. Harmless when none is set."""
 
-    def __contains__(self, key: object) -> bool:
-        return key in self.data
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address} {len(self.packet)} bytes>"
-
-    @property
-    def worker(self) -> int:
-        """The id of the worker that runs this: 1 is the main loop."""
-        return 1
 
     def write(self, *parts: Any) -> NoReturn:
         """Not on UDP: a datagram is one answer, not a stream. Raises `TypeError`."""
         raise TypeError("a UDP connection has no write, for a datagram is not a stream. Fix: c.respond(data)")
-
-    def log(self, message: str, level: str | int = "info") -> None:
-        """Say one line with server and peer."""
-        self.server.log(message, level, peer=self.address)
-
-    def after(self, seconds: float, fn: Callable[[], Any]) -> Timer:
-        """Call `fn()` on the server's loop in `seconds`. The result has `.cancel()`."""
-        return self.server.after(seconds, fn)
-
-    def broadcast(
-        self, data: Sendable, to: Iterable[AnyAddress] | None = None, exclude: Iterable[AnyAddress] = ()
-    ) -> int:
-        """One datagram to each of `to`, or to each client with a live session. The number queued."""
-        return self.server.broadcast(data, to, exclude)
 
     def request(self, data: Sendable, to: AnyAddress, timeout: float = 1.0, retries: int = 0) -> Any:
         """Ask another server and wait for its answer: `await c.request(...)`.
@@ -111,24 +90,6 @@ class UDPConnection:
                 "Fix: make the handler async def and await it, or use @handler(threaded=True)"
             )
         return ask(self._bytes(data), Address.parse(to), timeout, retries)
-
-    # jobs: the same verbs as on the server's manager
-
-    def assign(self, worker: Any, *jobs: Any, **options: Any) -> Any:
-        """Queue jobs on that worker of the server; one future per job."""
-        return self.server.processes.assign(worker, *jobs, **options)
-
-    def assign_open(self, *jobs: Any, **options: Any) -> Any:
-        """Give jobs to the first idle worker of the server."""
-        return self.server.processes.assign_open(*jobs, **options)
-
-    def distribute(self, *jobs: Any, **options: Any) -> Any:
-        """Deal jobs out to the server's workers in turn."""
-        return self.server.processes.distribute(*jobs, **options)
-
-    def distribute_open(self, *jobs: Any, **options: Any) -> Any:
-        """Deal jobs out to the idle workers of the server."""
-        return self.server.processes.distribute_open(*jobs, **options)
 
     def _bytes(self, data: Any) -> Any:
         """What is sent for `data`: bytes-like as it is, text as UTF-8, a Struct in the kind of the packet."""

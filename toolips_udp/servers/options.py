@@ -18,6 +18,8 @@ KNOWN: dict[str, Setting] = {}
 OBJECTS = {
     "router_threads": "which workers serve packets: (low, high), 'low:high' or a range",
     "on_error": "f(c, exc): called when a handler or an extension raises",
+    "tls": "TCP and HTTP: (certificate, key), two paths of PEM files, or an ssl.SSLContext",
+    "framing": "TCP: 'lines', or 1, 2 or 4 for a length prefix: the handler runs once per message",
     "on_drop": "f(word, address): called when a packet ends as a drop",
 }
 """Settings that are objects, so that neither the environment nor a file can say them."""
@@ -46,6 +48,14 @@ define(
     Setting("age-limit", "seconds after which a datagram is stale under overload; 0: never", float, 0.05),
     Setting("multicast", "groups to join: 239.1.2.3, 239.1.2.3@eth0, ff02::1@eth0", str, (), many=True),
     Setting("watchdog", "seconds a handler may hold the turn before it is named; 0: never", float, 0.1),
+    Setting("max-connections", "TCP and HTTP: connections at once; the longest idle makes room", int),
+    Setting("max-per-address", "TCP and HTTP: connections of one address (IPv6: of a /64); loopback is exempt", int),
+    Setting("idle-timeout", "TCP and HTTP: seconds of silence after which a connection is closed", float),
+    Setting("message-timeout", "TCP and HTTP: seconds from the first to the last byte of a message", float),
+    Setting("max-unsent", "TCP and HTTP: bytes a client may leave unread before it is dropped", int),
+    Setting("max-body", "HTTP: bytes of the body of a request", int, 64 * 1024),
+    Setting("proxies", "HTTP: addresses of proxies whose forwarded-for header counts", str, (), many=True),
+    Setting("origins", "HTTP: other origins that may open a WebSocket", str, (), many=True),
     Setting("sharded", "peer houses with several workers: each has clients of its own", bool, False),
 )
 MAY_BE_0 = {"pin", "drain", "age_limit", "watchdog"}

@@ -1,0 +1,292 @@
+"""The hot half of a TCP connection: the inbox, the wake-up, receive and respond.
+
+The twin of `transports/framing.py` (`Inbox`) and `connections/streaming.py`
+(`Wake`, `Stream`), which say what each of these promises; one suite tests both.
+Loop thread only.
+"""
+
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.unicode cimport PyUnicode_Check
+from libc.string cimport memchr
+
+from asyncio import CancelledError
+
+from ..errors import FormatError, TooLong
+from ..transports.framing import FinalLine, Line
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <stdint.h>
+    #include <string.h>
+    /* Where `end` begins in data[from, size), or -1. memchr finds the first byte,
+     * memcmp settles the rest: no libc extension needed. */
+    static inline Py_ssize_t tudp_find(const char *data, Py_ssize_t from, Py_ssize_t size,
+                                       const char *end, Py_ssize_t end_size)
+    {
+        while (size - from >= end_size) {
+            const char *hit = memchr(data + from, end[0], (size_t)(size - from - end_size + 1));
+            if (!hit)
+                return -1;
+            if (end_size == 1 || !memcmp(hit, end, (size_t)end_size))
+                return hit - data;
+            from = hit - data + 1;
+        }
+        return -1;
+    }
+    static inline int tudp_context_enter(PyObject *c) { return PyContext_Enter(c); }
+    static inline int tudp_context_exit(PyObject *c) { return PyContext_Exit(c); }
+    """
+    Py_ssize_t tudp_find(const char *data, Py_ssize_t start, Py_ssize_t size, const char *end, Py_ssize_t end_size)
+    int tudp_context_enter(object context) except -1
+    int tudp_context_exit(object context) except -1
+
+cdef enum:
+    # toolips_udp/counters.py; a test compares them
+    SEND_QUEUED = 15
+    SENT = 16
+    SEND_REFUSED = 17
+    BYTES_IN = 20
+    BYTES_OUT = 21
+
+WORDS_USED = {
+    "send_queued": SEND_QUEUED, "sent": SENT, "send_refused": SEND_REFUSED,
+    "bytes_in": BYTES_IN, "bytes_out": BYTES_OUT,
+}
+
+cdef object _line = Line
+cdef object _final_line = FinalLine
+
+
+cdef class Inbox:
+    cdef object _data  # bytes as they came, or a bytearray of leftovers
+    cdef Py_ssize_t _at, _seen
+    cdef bytes _end  # what `_seen` is about
+    cdef public bint ended
+
+    def __cinit__(self):
+        self._data = b""
+
+    cdef inline Py_ssize_t _total(self):
+        if PyBytes_CheckExact(self._data):
+            return PyBytes_GET_SIZE(self._data)
+        return PyByteArray_GET_SIZE(self._data)
+
+    cdef inline char *_bytes(self):
+        if PyBytes_CheckExact(self._data):
+            return PyBytes_AS_STRING(self._data)
+        return PyByteArray_AS_STRING(self._data)
+
+    cdef inline Py_ssize_t size(self):
+        return self._total() - self._at
+
+    def __len__(self):
+        return self.size()
+
+    cpdef feed(self, chunk):
+        cdef Py_ssize_t at = self._at
+        if at == self._total():
+            self._data = chunk if PyBytes_CheckExact(chunk) else bytes(chunk)
+            self._at = self._seen = 0
+            return
+        if PyBytes_CheckExact(self._data):
+            self._data = bytearray(self._data[at:])
+        elif at:
+            del self._data[:at]
+        self._data += chunk
+        self._seen = self._seen - at if self._seen > at else 0
+        self._at = 0
+
+    def end(self):
+        self.ended = True
+
+    cpdef clear(self):
+        self._data = b""
+        self._at = self._seen = 0
+
+    cdef inline void _passed(self, Py_ssize_t stop, Py_ssize_t total):
+        if stop == total:
+            self._data = b""
+            self._at = self._seen = 0
+        else:
+            self._at = self._seen = stop
+
+    cdef bytes _cut(self, Py_ssize_t start, Py_ssize_t stop):
+        cdef Py_ssize_t total = self._total()
+        cdef bytes piece
+        if start == 0 and stop == total and PyBytes_CheckExact(self._data):
+            piece = self._data
+        else:
+            piece = PyBytes_FromStringAndSize(self._bytes() + start, stop - start)
+        self._passed(stop, total)
+        return piece
+
+    cpdef bytes take(self, Py_ssize_t limit):
+        cdef Py_ssize_t stop = self._total()
+        if limit < stop - self._at:
+            stop = self._at + (limit if limit > 0 else 0)
+        return self._cut(self._at, stop)
+
+    cpdef line(self, bytes end, Py_ssize_t limit):
+        cdef Py_ssize_t at = self._at
+        cdef Py_ssize_t total = self._total()
+        cdef Py_ssize_t end_size = PyBytes_GET_SIZE(end)
+        cdef Py_ssize_t stop, after
+        cdef char *data
+        if at == total:
+            return None
+        if end is not self._end:
+            self._end = end
+            self._seen = at
+        data = self._bytes()
+        stop = tudp_find(data, self._seen if self._seen > at else at, total, PyBytes_AS_STRING(end), end_size)
+        if stop < 0:
+            if total - at - limit > end_size - 1:
+                raise TooLong(f"a line of more than {limit} bytes has no terminator {end!r} yet")
+            if self.ended:
+                return _final_line(self._cut(at, total))
+            stop = total - end_size + 1
+            self._seen = stop if stop > at else at
+            return None
+        if stop - at > limit:
+            raise TooLong(f"a line has {stop - at} bytes; the limit is {limit}")
+        after = stop + end_size
+        if end_size == 1 and PyBytes_AS_STRING(end)[0] == c"\n" and stop > at and data[stop - 1] == c"\r":
+            stop -= 1
+        line = _line(PyBytes_FromStringAndSize(data + at, stop - at))
+        self._passed(after, total)
+        return line
+
+    cpdef frame(self, int prefix, Py_ssize_t limit):
+        cdef Py_ssize_t at = self._at
+        cdef Py_ssize_t have = self._total() - at - prefix
+        cdef Py_ssize_t size = 0
+        cdef unsigned char *data
+        cdef int i
+        if have < 0:
+            return None
+        data = <unsigned char *>self._bytes() + at
+        for i in range(prefix):
+            size = (size << 8) | data[i]
+        if size == 0:
+            raise FormatError("a frame of length 0; a frame holds at least one byte")
+        if size > limit:
+            raise TooLong(f"a frame of {size} bytes is announced; the limit is {limit}")
+        if size > have:
+            return None
+        return self._cut(at + prefix, at + prefix + size)
+
+
+cdef class Wake:
+    cdef public object _loop
+    cdef public bint _asyncio_future_blocking
+    cdef public object callback
+    cdef object _context
+    cdef bint _cancelled
+
+    def __init__(self, loop):
+        self._loop = loop
+
+    def __await__(self):
+        if self.callback is not None:
+            raise RuntimeError("two reads at once on one connection; await the first one before")
+        self._asyncio_future_blocking = True
+        return iter((self,))
+
+    def add_done_callback(self, fn, *, context):
+        self.callback = fn
+        self._context = context
+
+    def cancel(self, msg=None):
+        if self.callback is None:
+            return False
+        self._cancelled = True
+        self.later()
+        return True
+
+    def result(self):
+        if self._cancelled:
+            self._cancelled = False
+            raise CancelledError
+
+    cpdef now(self):
+        cdef object fn = self.callback
+        cdef object context
+        if fn is not None:
+            context = self._context
+            self.callback = None
+            tudp_context_enter(context)
+            try:
+                fn(self)
+            finally:
+                tudp_context_exit(context)
+
+    cpdef later(self):
+        cdef object fn = self.callback
+        if fn is not None:
+            self.callback = None
+            self._loop.call_soon(fn, self, context=self._context)
+
+
+cdef class Stream:
+    cdef public object address, packet, task
+    cdef public bint lost, closing, settled, fresh, answered, _half_closed
+    cdef public double idle_for
+    cdef public double _partial, _linger
+    cdef public object _listener, _loop, _transport, _drained, _extra
+    cdef public bint _reading_paused, _writing_paused
+    cdef readonly Inbox _inbox
+    cdef readonly Wake _wake
+    cdef object _write
+    cdef unsigned long long[::1] _counters
+    cdef Py_ssize_t _max_buffer, _max_unsent
+
+    def __init__(self, listener, address):
+        self.address = address
+        self.packet = b""
+        self.fresh = True
+        self._listener = listener
+        self._loop = listener.loop
+        self._inbox = Inbox()
+        self._wake = Wake(self._loop)
+        self._counters = listener.counters
+        self._max_buffer = listener.limits.max_buffer
+        self._max_unsent = listener.limits.max_unsent
+
+    def connection_made(self, transport):
+        self._transport = transport
+        self._write = transport.write
+
+    def data_received(self, data):
+        cdef Inbox inbox = self._inbox
+        self.fresh = True
+        self._counters[BYTES_IN] += <unsigned long long>len(data)
+        if self.closing:
+            return
+        inbox.feed(data)
+        if self._wake.callback is not None:
+            self._wake.now()
+        elif inbox.size() > self._max_buffer and not self._reading_paused:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+    def respond(self, data):
+        cdef Py_ssize_t size
+        if PyUnicode_Check(data):
+            data = data.encode()
+        size = len(data)
+        if size == 0:
+            return
+        self._counters[SEND_QUEUED] += 1
+        if self.lost or self.closing or self._write is None:
+            self._counters[SEND_REFUSED] += 1
+            return
+        self.answered = True
+        self._write(data)
+        self._counters[SENT] += 1
+        self._counters[BYTES_OUT] += <unsigned long long>size
+        if self._writing_paused and self._transport.get_write_buffer_size() > self._max_unsent:
+            self.overrun()

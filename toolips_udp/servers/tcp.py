@@ -1,0 +1,312 @@
+"""TCP mode: a listening socket, and the module's handlers for each connection.
+
+Extensions run once per connection (`route(c)`, then `stream(c)`), then the
+handler: `async def` on the loop, `def` in a thread of its own pool, because it
+may block. With `framing` the handler runs once per message instead, exactly as
+it does on UDP. Above pipeline and transports; called by `base.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import socket
+import ssl
+import sys
+from array import array
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..address import Address
+from ..connections.tcp import FramedConnection, ReadTimeout, SocketConnection, StreamTooLong
+from ..connections.tcp_io import SocketIOConnection
+from ..counters import SIZE, WORDS
+from ..errors import StartError
+from ..extensions.base import hook
+from ..modes import TCP
+from ..pipeline import Pipeline
+from ..runners.threads import Pool
+from ..transports.stream import (
+    ENDED,
+    HANDLED,
+    HANDLER_FAILED,
+    MALFORMED,
+    NO_HANDLER,
+    QUEUE_FULL,
+    STALE,
+    Listener,
+    StreamLimits,
+)
+from ..typed import Malformed
+from .base import ModeServer
+from .choosing import Choosing
+
+if TYPE_CHECKING:
+    from ..handlers import UDPHandler
+    from .base import Server
+
+BACKLOG = 1024
+THREADS = 32
+"""Most threads for `def` handlers, when `threads` does not say."""
+
+
+class TCPMode(ModeServer):
+    """One listening socket of a server. See `ModeServer` for what is called when."""
+
+    mode = TCP
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.sock: socket.socket | None = None
+        self.listener: Listener | None = None
+        self.pipeline: Pipeline | None = None
+        self.choosing: Choosing | None = None
+        self.framing: str | int | None = checked_framing(server.settings.framing)
+        self._totals = array("Q", bytes(8 * SIZE))
+        self._streams: list[Callable[[Any], Any]] = []
+        self._pool: Pool | None = None
+        self._unfinished: list[str] = []
+        self._tls = tls_context(server.settings.tls)
+
+    def bind(self, address: Address) -> None:
+        """Make and bind the socket, and listen."""
+        self._check_threads()
+        self.adopt(listening_socket(address))
+
+    def adopt(self, sock: socket.socket) -> None:
+        """Serve a listening socket that was made elsewhere."""
+        self.sock = sock
+        self.address = Address.of(sock.getsockname())
+
+    def _check_threads(self) -> None:
+        manifest = self.server.manifest
+        blocking = [
+            h for h in (manifest.main, *manifest.handlers.values()) if h is not None and self._needs_thread(h)
+        ]
+        if blocking and self.server.threads == 1:
+            raise StartError(
+                f"handler {manifest.called(blocking[0])} ({blocking[0].place}) is a plain def, which runs in a thread "
+                "on TCP, but threads=1 leaves none for it. Fix: threads=2 or more, or async def"
+            )
+
+    def _needs_thread(self, handler: UDPHandler) -> bool:
+        return handler.kind == "threaded" or (handler.kind == "inline" and self.framing is None)
+
+    async def open(self) -> None:
+        """Fold the pipeline and accept from now on."""
+        server = self.server
+        assert self.sock is not None
+        pipeline = self.pipeline = Pipeline(server.manifest, server)
+        pipeline.on_error, pipeline.on_drop = server.settings.on_error, server.settings.on_drop
+        self.choosing = Choosing(pipeline.main, pipeline.handlers, pipeline.chooser)
+        found = (hook(extension, "stream") for extension in server.extensions)
+        self._streams = [stream for stream in found if stream is not None]
+        if any(self._needs_thread(handler) for handler in pipeline.calls):
+            size = THREADS if server.threads is None else server.threads - 1
+            pool = self._pool = Pool(size, f"toolips_udp {server.manifest.name} tcp")
+            server.at_stop(lambda: pool.close(0.5))
+        self.listener = Listener(
+            self.sock,
+            SocketConnection if self.framing is None else FramedConnection,
+            self._serve,
+            limits=stream_limits(server.settings),
+            counters=self._totals,
+            tls=self._tls,
+            owner=self,
+        )
+        self.listener.attach(asyncio.get_running_loop())
+
+    async def drain(self, until: float) -> None:
+        """Accept nothing new; a client between two messages is closed, one within a message may end it."""
+        if self.listener is not None:
+            left = max(0.0, until - asyncio.get_running_loop().time())
+            self._unfinished = await self.listener.drain(left)
+
+    def close(self) -> None:
+        """Let go of the connections and the socket. The counters stay."""
+        if self.listener is not None:
+            self.listener.close()
+        elif self.sock is not None:
+            self.sock.close()
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What the listener counted; its unit is a connection."""
+        return dict(zip(WORDS, self._totals, strict=False))
+
+    @property
+    def in_flight(self) -> int:
+        """Connections that are being served."""
+        return 0 if self.listener is None else self.listener.in_flight
+
+    @property
+    def unfinished(self) -> list[str]:
+        """The clients whose handler had not ended when the drain time was over."""
+        return self._unfinished
+
+    # -- one connection ----------------------------------------------------
+
+    async def _serve(self, c: SocketConnection) -> int:
+        """Extensions, then the handler. Returns the word under which the connection counts."""
+        pipeline = self.pipeline
+        assert pipeline is not None and self.choosing is not None
+        who: Any = None
+        try:
+            for step in pipeline.steps:
+                if step(c) is False:
+                    return HANDLED if c.answered else ENDED
+            for stream in self._streams:
+                result = stream(c)
+                if inspect.isawaitable(result):
+                    result = await result
+                if result is False or c.closing:
+                    return HANDLED if c.answered or result is not False else ENDED
+            who = self.choosing.pick(c)
+            if who is None:
+                return HANDLED if self._streams else NO_HANDLER
+            return await self._run(c, who)
+        except (ReadTimeout, StreamTooLong) as error:
+            word = STALE if isinstance(error, ReadTimeout) else MALFORMED
+            self.server.journal.event(WORDS[word], logging.INFO, str(error), c.address, None, WORDS[word])
+            return word
+        except Malformed:
+            return MALFORMED
+        except Exception as error:
+            pipeline.failed(c, error, who)
+            return HANDLER_FAILED
+
+    async def _run(self, c: SocketConnection, handler: UDPHandler) -> int:
+        if self.framing is not None:
+            messages: Any = c.lines() if self.framing == "lines" else c.frames(int(self.framing))
+            async for _ in messages:
+                await self._call(c, handler)
+                handler = self.choosing.pick(c) or handler  # type: ignore[union-attr]
+            return HANDLED
+        if handler.decode is not None:
+            await c.read_all()
+        await self._call(c, handler)
+        return HANDLED
+
+    async def _call(self, c: SocketConnection, handler: UDPHandler) -> None:
+        call = self.pipeline.calls[handler]  # type: ignore[union-attr]
+        if self._needs_thread(handler):
+            await self._in_thread(call, c)
+        else:
+            result = call(c)
+            if handler.kind == "async":
+                await result
+
+    async def _in_thread(self, call: Callable[[Any], Any], c: SocketConnection) -> None:
+        """Run a blocking handler in the pool. A client that waits too long for a thread is dropped (`queue_full`)."""
+        assert self._pool is not None and self.listener is not None
+        loop = asyncio.get_running_loop()
+        ticket = Ticket(loop, call, c)
+        self._pool.submit(ticket.run)
+        patience = loop.call_later(self.listener.limits.message_timeout, ticket.give_up)
+        try:
+            await ticket.done
+        finally:
+            ticket.abandoned = True
+            patience.cancel()
+
+
+class Ticket:
+    """One connection that waits for, or has, a thread."""
+
+    __slots__ = ("_c", "_call", "_loop", "abandoned", "done", "started")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, call: Callable[[Any], Any], c: SocketConnection
+    ) -> None:
+        self._loop = loop
+        self._call = call
+        self._c = c
+        self.done: asyncio.Future[None] = loop.create_future()
+        self.started = False
+        self.abandoned = False
+
+    def run(self, worker: int) -> None:
+        """In the thread."""
+        if self.abandoned:
+            return
+        self.started = True
+        error: BaseException | None = None
+        try:
+            self._call(SocketIOConnection(self._c, worker))
+        except BaseException as caught:
+            error = caught
+        try:
+            self._loop.call_soon_threadsafe(self._end, error)
+        except RuntimeError:
+            pass  # the loop has ended; the connection is counted as `stopping`
+
+    def give_up(self) -> None:
+        """On the loop: no thread became free in time."""
+        if not self.started and not self.done.done():
+            self.abandoned = True
+            self._c.drop(QUEUE_FULL)
+            self.done.set_result(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self.done.done():
+            return
+        if error is None or isinstance(error, ConnectionAbortedError):
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+
+
+def listening_socket(address: Address) -> socket.socket:
+    """A bound, listening TCP socket. Raises `OSError`."""
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # restart over connections that linger
+        if address.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address.host == "::" else 1)
+        sock.bind(address.sockaddr())
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def stream_limits(settings: Any, **changed: Any) -> StreamLimits:
+    """The one limits object of a server's streams, from its settings."""
+    names = ("max_connections", "max_per_address", "idle_timeout", "message_timeout", "max_unsent")
+    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
+    try:
+        return StreamLimits(**{**changed, **given})
+    except ValueError as error:
+        raise StartError(str(error)) from None
+
+
+def checked_framing(framing: Any) -> str | int | None:
+    """`framing` of `start`: None, `"lines"`, or a length prefix of 1, 2 or 4 bytes."""
+    if framing is None or framing == "lines" or (framing in (1, 2, 4) and framing is not True):
+        return framing  # type: ignore[no-any-return]
+    raise StartError(
+        f"framing={framing!r} is not a framing. Expected 'lines', or 1, 2 or 4 for a length prefix of so many bytes"
+    )
+
+
+def tls_context(tls: Any) -> ssl.SSLContext | None:
+    """`tls` of `start`: an `ssl.SSLContext`, or the paths of certificate chain and key."""
+    if tls is None or isinstance(tls, ssl.SSLContext):
+        return tls
+    try:
+        certificate, key = tls
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(certificate, key)
+    except (TypeError, ValueError, OSError) as error:
+        raise StartError(
+            f"tls={tls!r} cannot be used: {error}. "
+            "Expected (certificate, key), two paths of PEM files, or an SSLContext"
+        ) from None
+    return context
