@@ -33,6 +33,9 @@ class Pipeline:
     - `stages`: native stage objects, in order.
     - `steps`: bound `route(c)` callables, in order; exactly `False` ends the trip.
       `step_names` says whose they are.
+    - `guards`: what stands in for the stages where none run: `guard(address, now)`
+      gives the word of a packet that is refused, or None.
+    - `max_ratio`: bytes of answers per byte of packet, or None.
     - `main`, `handlers`, `chooser`: where a packet ends.
     - `calls`: UDPHandler -> the function of one connection to call (`run(c)`); it
       raises `typed.Malformed` when a typed packet does not fit.
@@ -44,17 +47,26 @@ class Pipeline:
     - `on_drop`: `f(word, address)` or None.
     """
 
-    def __init__(self, manifest: Manifest, server: Server) -> None:
+    def __init__(self, manifest: Manifest, server: Server, with_stages: bool = False) -> None:
         self.server = server
         self.stages: list[Any] = []
         steps: list[Step] = []
         names: list[str] = []
+        guards: list[Callable[[Address, float], str | None]] = []
+        ratios: list[float] = []
         for extension in manifest.extensions:
-            self.stages += (hook(extension, "stages") or list)()
+            if getattr(extension, "max_ratio", None):
+                ratios.append(extension.max_ratio)  # type: ignore[attr-defined]
+            if hasattr(extension, "guard"):
+                guards.append(extension.guard)
+            if with_stages:
+                self.stages += (hook(extension, "stages") or list)()
             route = hook(extension, "route")
             if route is not None:
                 steps.append(route)
                 names.append(f"{manifest.called(extension)} ({title(extension)})")
+        self.guards = tuple(guards)
+        self.max_ratio: float | None = min(ratios, default=None)
         self.steps: tuple[Step, ...] = tuple(steps)
         self.step_names: tuple[str, ...] = tuple(names)
         self.main: UDPHandler | None = manifest.main

@@ -190,6 +190,7 @@ cdef class Endpoint:
         self.targets = {name: Target(handler, calls[handler], pick) for name, handler in pipeline.handlers.items()}
         self.main = None if pipeline.main is None else Target(pipeline.main, calls[pipeline.main], pick)
         self.stepper = pipeline.stepper
+        self.max_ratio = pipeline.max_ratio or 0
         self.on_drop = pipeline.dropped if pipeline.on_drop is not None else None
         chooser = pipeline.chooser
         self.positions = self.places = self.chooser_key = None

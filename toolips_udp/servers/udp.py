@@ -55,6 +55,9 @@ class UDPMode(ModeServer):
         self._transport = transports.choose(self.server.settings.transport)
         self.detail = self._transport.__name__.rpartition(".")[2]
         self._check_threads()
+        if self.detail == "memory":
+            self.adopt(self._transport.bind(address))
+            return
         sock = socket.socket(address.family, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
@@ -95,10 +98,9 @@ class UDPMode(ModeServer):
         server, settings = self.server, self.server.settings
         assert self.sock is not None
         loop = asyncio.get_running_loop()
-        pipeline = self.pipeline = Pipeline(server.manifest, server)
+        pipeline = self.pipeline = Pipeline(server.manifest, server, with_stages=self.detail != "portable")
         pipeline.on_error, pipeline.on_drop = settings.on_error, settings.on_drop
         pipeline.connection_class = self._transport.connection_class
-        pipeline.stages = pipeline.stages if self.detail == "native" else []
         kinds = {h.kind for h in pipeline.calls}
         if "async" in kinds:
             self._stepper = pipeline.stepper = Stepper(loop, settings.max_async)
@@ -114,7 +116,7 @@ class UDPMode(ModeServer):
                 schedule=schedule,
             )
         limits: dict[str, Any] = {"slot_room": settings.slot}
-        if self.detail == "native":
+        if self.detail != "portable":
             limits["age_limit"] = settings.age_limit
         self.endpoint = pipeline.endpoint = self._transport.Endpoint(
             self.sock,

@@ -32,7 +32,7 @@ from typing import Any
 
 from ..errors import StartError
 
-TRANSPORTS = ("native", "portable")
+TRANSPORTS = ("native", "portable", "memory")
 
 
 def available() -> list[str]:

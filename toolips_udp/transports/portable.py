@@ -72,7 +72,7 @@ class Counters(Mapping[str, int]):
 class PortableUDPConnection(UDPConnection):
     """One datagram in, in plain Python."""
 
-    __slots__ = ("_view", "address", "answered", "endpoint", "local", "now", "packet", "worker_id")
+    __slots__ = ("_bytes_out", "_view", "address", "answered", "endpoint", "local", "now", "packet", "worker_id")
 
     def __init__(
         self, endpoint: Endpoint, packet: bytes, address: Address, now: float, local: Any = None
@@ -83,6 +83,7 @@ class PortableUDPConnection(UDPConnection):
         self.now = now
         self.local = local
         self.answered = False
+        self._bytes_out = 0
         self.worker_id: int | None = None
 
     @property
@@ -133,10 +134,16 @@ class PortableUDPConnection(UDPConnection):
     @property
     def max_reply(self) -> int:  # type: ignore[override]
         """The most bytes that one `respond` takes."""
-        return LARGEST
+        ratio = self.endpoint.max_ratio
+        return LARGEST if ratio is None else max(0, min(LARGEST, int(ratio * len(self.packet)) - self._bytes_out))
 
     def respond(self, data: Any) -> None:
         """Answer the client that sent this packet; see `toolips_udp.respond`."""
+        if self.endpoint.max_ratio is not None:
+            data = self._bytes(data)
+            if len(data) > self.max_reply:
+                raise too_long(len(data), self.address, self.max_reply)
+            self._bytes_out += len(data)
         self.answered = True
         self.endpoint.push(data, self.address, self, self.local)
 
@@ -214,6 +221,8 @@ class Endpoint:
         self._handlers = pipeline.handlers
         self._calls = pipeline.calls
         self._pick = pipeline.pick
+        self._guards = pipeline.guards
+        self.max_ratio = pipeline.max_ratio
         self._on_drop = pipeline.dropped if pipeline.on_drop is not None else None
         chooser = pipeline.chooser
         self._places = None if chooser is None else ClientTable(chooser.ttl, chooser.max_clients)
@@ -262,12 +271,18 @@ class Endpoint:
         words[0] += 1
         words[NUMBER["bytes_in"]] += len(data)
         address = Address.of(peer)
+        word: str | None
         if address[1] in DENIED_PORTS or address == self.address or _is_group(address[0]):
-            word: str | None = "denied"
+            word = "denied"
         elif len(data) > self._slot_room:
             word = "truncated"
         else:
-            word = self._serve(PortableUDPConnection(self, data, address, now, local))
+            for guard in self._guards:
+                word = guard(address, now)
+                if word is not None:
+                    break
+            else:
+                word = self._serve(PortableUDPConnection(self, data, address, now, local))
         if word is not None:
             words[NUMBER[word]] += 1
             if word != "handled" and self._on_drop is not None:
