@@ -93,9 +93,10 @@ def server(nothing_left, request):
 
     def make(*exports, module=None, mode=UDP, ip="127.0.0.1:0", **settings):
         if module is None:
-            module = SimpleNamespace(
-                **{getattr(e, "__name__", None) or f"export_{i}": e for i, e in enumerate(exports)}
-            )
+            module = SimpleNamespace()
+            for number, export in enumerate(exports):
+                name = getattr(export, "__name__", "export").strip("<>")
+                vars(module)[f"{name}_{number}" if hasattr(module, name) else name] = export
         if transport is not None:
             settings.setdefault("transport", transport)
         settings.setdefault("control", False)

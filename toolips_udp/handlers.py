@@ -55,6 +55,8 @@ class UDPHandler:
         self.struct: Any = None
         self.decode: Decoder | None = None
         self.__doc__ = getattr(fn, "__doc__", None)
+        self.__name__ = getattr(fn, "__name__", type(fn).__name__)
+        self.__module__ = getattr(fn, "__module__", __name__)
         self.__wrapped__ = fn
         self._read = False
         try:

@@ -67,9 +67,8 @@ def _drive(spare: Suspended) -> Generator[Any, Any, None]:
     spare.yielded = None
     assert coro is not None
     error: BaseException | None = None
-    if yielded is not None:
-        # Somebody else who waits for the same future may have cleared the mark meanwhile.
-        yielded._asyncio_future_blocking = True
+    if getattr(yielded, "_asyncio_future_blocking", None) is not None:
+        yielded._asyncio_future_blocking = True  # as `await` left it; see suspended()
         if cancelled:
             yielded.cancel()
     elif cancelled:
@@ -183,6 +182,10 @@ class Stepper:
         """
         spare = self._spare
         spare.coro, spare.yielded = coro, yielded
+        if getattr(yielded, "_asyncio_future_blocking", None):
+            yielded._asyncio_future_blocking = (
+                False  # taken, as a task does; another handler may await it too
+            )
         self.waiting.add(spare)
 
         def over(error: BaseException | None) -> None:

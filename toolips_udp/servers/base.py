@@ -58,6 +58,9 @@ MODE_CLASSES = {
     "HTTP": "toolips_udp.servers.http:HTTPMode",
 }
 
+PATIENCE = 5.0
+"""Seconds that `stop` waits after the drain time for a loop that somebody holds."""
+
 
 class ModeServer:
     """One mode of a server. See the module's docstring for what is called when."""
@@ -414,7 +417,7 @@ class Server:
             if self.loop is not None:
                 self.call_soon(self._set_stop)
         if wait and threading.get_ident() != self._thread_id:
-            if not self._ended.wait(self.settings.drain + 5.0):
+            if not self._ended.wait(self.settings.drain + PATIENCE):
                 self.exit_code = 1
                 self.journal.say(
                     logging.ERROR, f"{self!r} does not stop: {self._stuck()} still holds the loop"
