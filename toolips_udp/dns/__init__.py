@@ -21,6 +21,7 @@ _ROOMS = {
     "question": "Question",
     "result": "Result",
     "adapters": "from_dnslib",
+    "forward": "Forward",
 }
 _HOMES = {name: room for room, found in _ROOMS.items() for name in found.split()}
 

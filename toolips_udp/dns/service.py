@@ -101,6 +101,7 @@ class Service(Extension):
         self.recursive = any(getattr(step, "recursive", False) for step in self.steps)
         self.cookies = edns.Cookies(secret or os.urandom(16)) if cookies else None
         self.server: Any = None
+        self._network: Any = None
         self.handler = UDPHandler(self._serve)
         self.clock: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
@@ -121,11 +122,22 @@ class Service(Extension):
             stop = getattr(step, "stop", None)
             if stop is not None:
                 await _settled(stop())
+        network, self._network = self._network, None
+        if network is not None:
+            await network.close()
 
     def on_blocked(self, fn: F) -> F:
         """`f(q, rule)` is called whenever a list blocks a question."""
         self.blocked.append(fn)
         return fn
+
+    def network(self) -> Any:
+        """What sends questions to other servers; tests give another one."""
+        from .sockets import Sockets
+
+        if self._network is None:
+            self._network = Sockets()
+        return self._network
 
     def zones(self) -> list[Zone]:
         """Every zone of every step, views included."""
@@ -164,7 +176,7 @@ class Service(Extension):
     async def trip(
         self, packet: bytes, client: Any, transport: str, c: Any = None
     ) -> tuple[bytes | None, Exception | None]:
-        """The reply, and what a handler raised. Over UDP what is no query raises `Malformed`, for the ledger."""
+        """The reply, and what a handler raised. Over UDP what is no query raises `Malformed`."""
         query = parse_query(packet)
         if query.drop:
             if transport == "udp":
