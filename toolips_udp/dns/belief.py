@@ -56,9 +56,9 @@ def believed(
     for rrset in gathered(message.authority):
         zone = rrset.owner.lower()
         kind = rrset.type if rrset.type != rrtypes.RRSIG else int.from_bytes(rrset.rdatas[0][:2], "big")
-        if (kind == rrtypes.SOA and names.encloses(zone, last) and names.encloses(bailiwick, zone)) or (
-            kind in _DENIAL and names.encloses(bailiwick, zone)
-        ):
+        if not names.encloses(bailiwick, zone):
+            continue
+        if (kind == rrtypes.SOA and names.encloses(zone, last)) or kind in (rrtypes.NSEC, rrtypes.NSEC3):
             result.authority.append(rrset)
     return result, outside
 

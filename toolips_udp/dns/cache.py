@@ -165,7 +165,7 @@ class AnswerCache:
         """One line for each entry: name, type, seconds left, rcode."""
         return [
             f"{names.to_text(k.name)} {rrtypes.type_name(k.qtype)} {max(0, round(e.fresh_until - now))} "
-            f"{rrtypes.rcode_name(e.result.rcode)}{' do' if k.do else ''}{' view=' + k.view if k.view else ''}"
+            f"{rrtypes.rcode_name(e.result.rcode)}{' do' * k.do}{' view=' * bool(k.view)}{k.view}"
             for k, e in [*self.small.items(), *self.main.items()]
         ]
 

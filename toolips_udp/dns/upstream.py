@@ -5,6 +5,7 @@ Sans-io: time and randomness are arguments. Imports address, names, errors.
 
 from __future__ import annotations
 
+import ipaddress
 import random
 from collections import deque
 from urllib.parse import urlsplit
@@ -41,6 +42,7 @@ class Upstream:
             raise FormatError(f"upstream {url!r}: expected udp://, tcp://, tls:// or https://.")
         self.transport = parts.scheme
         try:
+            ipaddress.ip_address((parts.hostname or "").partition("%")[0])
             self.address = Address(parts.hostname or "", parts.port or _PORTS[parts.scheme])
         except ValueError as error:
             raise FormatError(

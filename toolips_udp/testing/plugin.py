@@ -7,7 +7,7 @@ ours until a fixture is used.
         running = server(module)                     # a port of its own on loopback
         ...
 
-Fixtures: `server`, `clock`, `bad_network`, `world`.
+Fixtures: `server`, `clock`, `bad_network`, `world`, `dns_net`.
 """
 
 from __future__ import annotations
@@ -103,6 +103,16 @@ def world(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
     yield make
     for made in reversed(worlds):
         made.close()
+
+
+@pytest.fixture
+def dns_net(clock: Any) -> Iterator[Any]:
+    """A `DnsNet`: DNS services and authorities in this process, without sockets, under `clock`."""
+    from .dns import DnsNet
+
+    made = DnsNet(clock)
+    yield made
+    made.stop()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

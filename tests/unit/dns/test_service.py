@@ -1,7 +1,5 @@
 """Service: steps in order, Python handlers, and what their values mean (spec section 10)."""
 
-# ruff: noqa: E501
-
 import asyncio
 
 import dnslib
