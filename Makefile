@@ -9,10 +9,10 @@ SECONDS_ALL ?= 60
 MINUTES ?= 10
 SEEDS ?= 10000
 
-.PHONY: run test test-all build native-test lint bench fuzz fuzz-long soak farm dist clean
+.PHONY: run test test-all build native-test sanitize lint bench fuzz fuzz-long soak farm dist clean
 
 run: build
-	$(BIN)/python -m toolips_udp run examples/hello.py --udp 127.0.0.1:2000
+	$(BIN)/python -m toolips_udp run examples/dns/answers.py --udp 127.0.0.1:5300 --live
 
 # the environment: the native core is left to `build`, which makes it in place, once
 $(VENV)/made: pyproject.toml
@@ -66,3 +66,7 @@ dist: build
 clean:
 	rm -rf $(VENV) build dist native/tests/build native/fuzz/build bench/build
 	find toolips_udp -name '*.so' -delete
+
+# the suite's native part under ASan and UBSan, in a tree of its own
+sanitize: build
+	$(BIN)/python tests/sanitize.py

@@ -225,9 +225,7 @@ def test_more_packets_than_the_queue_holds_are_counted_queue_full(server, transp
     eventually(lambda: running.counters["handled"] == 3)
 
 
-def test_what_cannot_leave_a_process_worker_is_an_error_of_the_handler(
-    server, peer, caplog, eventually
-):
+def test_what_cannot_leave_a_process_worker_is_an_error_of_the_handler(server, peer, caplog, eventually):
     running = server(module=WORKSHOP, threads=2, router_threads=(2, 2), kind="process")
     client = peer(running.address, timeout=10)
     client.send(b"object")

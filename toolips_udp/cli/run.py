@@ -4,7 +4,8 @@
     toolips-udp run game.server --udp 0.0.0.0:7777 --tcp 0.0.0.0:7777 --workers 4
 
 MODULE is a dotted name or the path of a .py file. Without an address it serves UDP on
-127.0.0.1:2000. Exits 3 when the server cannot start.
+127.0.0.1:2000. With --live it shows what to try, from the module's own docstring, and the
+counters as they move. Exits 3 when the server cannot start.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import argparse
 import logging
 import os
 import sys
+import threading
 from typing import Any
 
 from ..modes import HTTP, TCP, UDP, Mode
 from ..servers.options import KNOWN
 from ..settings import Setting
+from . import _live
 
 ADDRESSES = (
     Setting("udp", "serve UDP here"),
@@ -28,6 +31,7 @@ SETTINGS = (
     *ADDRESSES,
     Setting("workers", "processes that serve", int, 1),
     Setting("threads", "threads of the job pool", int),
+    Setting("live", "show what to try, and the counters once per second", bool, False),
     *KNOWN.values(),
 )
 DEFAULT = "127.0.0.1:2000"
@@ -66,5 +70,11 @@ def run(options: argparse.Namespace) -> int:
     sys.path.insert(0, os.getcwd())
     log_to_stderr()
     modes, addresses = places(options)
-    start(modes, options.module, addresses, block=True, **chosen(options))
+    over = threading.Event()
+    if options.live:
+        threading.Thread(target=_live.show, args=(over,), daemon=True).start()
+    try:
+        start(modes, options.module, addresses, block=True, **chosen(options))
+    finally:
+        over.set()
     return 0

@@ -6,6 +6,7 @@ def main_handler(c):
     print("new client sent us... " + c.text)
     respond(c, "hello")
 
+
 if __name__ == "__main__":
     with serve(UDP, __name__, "127.0.0.1:0") as server:
         assert request("hello friend", server.address) == b"hello"

@@ -15,10 +15,12 @@ from toolips_udp import (
 def add(n, by=5):
     return n + by
 
+
 @handler
 async def main(c):
     [answer] = assign_open(c, new_job(add, int(c.text)))
     c.respond(str(await answer))
+
 
 if __name__ == "__main__":
     for kind in ("thread", "process"):

@@ -3,9 +3,11 @@ from toolips_udp import UDP, QuickExtension, handler, request, serve
 load = QuickExtension("load")
 seen = []
 
+
 @load.on_start
 def started(server):
     seen.append("start")
+
 
 @load.route
 def served(c):
@@ -14,9 +16,11 @@ def served(c):
         c.respond("stopped")
         return False
 
+
 @handler
 def hello(c):
     c.respond("hello!")
+
 
 if __name__ == "__main__":
     with serve(UDP, __name__, "127.0.0.1:0") as server:

@@ -14,12 +14,15 @@ class ClientTracker(Extension):
             log(c, f"registering client: {client}")
             self.clients.add(client)
 
+
 logger = Logger()
 tracker = ClientTracker()
+
 
 @handler
 def count(c):
     c.respond(str(len(tracker.clients)))
+
 
 if __name__ == "__main__":
     for _ in range(2):
