@@ -113,6 +113,15 @@ size_t dns_name_read(const uint8_t *msg, size_t len, size_t at, uint8_t *out, si
  * root, or -1. */
 int dns_name_check(const uint8_t *name, size_t len);
 
+/* Length of a valid uncompressed name. */
+static inline size_t dns_wire_len(const uint8_t *name)
+{
+    size_t at = 0;
+    while (name[at])
+        at += (size_t)name[at] + 1;
+    return at + 1;
+}
+
 /* Fills name, label_at, hashes and hash of `q` from an uncompressed name that
  * dns_name_check accepts. */
 void dns_query_name(dns_query *q, const uint8_t *name, size_t len, const dns_key *key);

@@ -139,7 +139,9 @@ int dns_writer_record(dns_writer *w, const uint8_t *owner, uint16_t type, uint16
     } else {
         if (w->room - w->at < 2)
             goto full;
-        dns_put16(w->out + w->at, DNS_POINTER | DNS_HEADER);
+        dns_put16(w->out + w->at, DNS_POINTER | w->owner);
+        if (w->owner_moves && w->relocs && w->nrelocs < w->max_relocs)
+            w->relocs[w->nrelocs++] = (uint16_t)w->at;
         w->at += 2;
     }
     if (w->room - w->at < 10)

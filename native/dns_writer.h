@@ -17,6 +17,8 @@ typedef struct dns_writer {
     uint32_t at, room;
     int lookups;             /* left, N7 */
     uint32_t known;          /* suffixes that a pointer may name */
+    uint16_t owner;          /* where the name stands that an owner of NULL means */
+    uint16_t owner_moves;    /* pointers to it are recorded too */
     uint32_t nrelocs, max_relocs;
     uint16_t *relocs;        /* positions of pointers written; NULL: not wanted */
     uint32_t hash[DNS_WRITER_NAMES];
@@ -30,6 +32,8 @@ static inline void dns_writer_begin(dns_writer *w, uint8_t *out, size_t at, size
     w->room = (uint32_t)room;
     w->lookups = DNS_WRITER_LOOKUPS;
     w->known = 0;
+    w->owner = DNS_HEADER;
+    w->owner_moves = 0;
     w->relocs = NULL;
     w->nrelocs = w->max_relocs = 0;
 }
@@ -41,8 +45,8 @@ void dns_writer_know(dns_writer *w, const uint8_t *name, size_t pos, unsigned sk
 /* Writes a valid name; compress: by pointer where possible. 0 or -1. */
 int dns_writer_name(dns_writer *w, const uint8_t *name, int compress);
 
-/* Writes one record of class `klass`. owner NULL: the question's name (pointer
- * to 12). rdata is uncompressed; it is written as its type allows. 0 or -1. */
+/* Writes one record of class `klass`. owner NULL: the name at w->owner,
+ * the question's. rdata is uncompressed; it is written as its type allows. 0 or -1. */
 int dns_writer_record(dns_writer *w, const uint8_t *owner, uint16_t type, uint16_t klass, uint32_t ttl,
                       const uint8_t *rdata, size_t rdlen);
 

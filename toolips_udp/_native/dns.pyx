@@ -1,5 +1,5 @@
-# distutils: sources = native/dns_message.c native/dns_reply.c native/dns_writer.c
-# cython: freethreading_compatible=False
+# distutils: define_macros=_GNU_SOURCE=1
+# distutils: sources = native/dns_message.c native/dns_reply.c native/dns_writer.c native/dns_zone.c native/dns_zone_plan.c native/dns_zone_build.c native/dns_denial.c
 """The native DNS: messages, zone images, answers, lists, and the stage.
 
 Binds native/dns_*.c; imports nothing of ours but errors. Called by toolips_udp.dns.
@@ -10,10 +10,25 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
+from libc.errno cimport errno
 from libc.string cimport memcmp, memcpy, memset
 
+import fcntl
 import os
+import time
+
+cdef extern from "<sys/mman.h>" nogil:
+    enum:
+        MFD_CLOEXEC, MFD_ALLOW_SEALING, PROT_READ, MAP_SHARED
+    void *MAP_FAILED
+    int memfd_create(const char *name, unsigned flags)
+    void *mmap(void *at, size_t len, int protection, int flags, int fd, long offset)
+    int munmap(void *at, size_t len)
+
+cdef extern from "dns_zone.h":
+    uint64_t DNS_IMAGE_MAGIC
 
 from toolips_udp.errors import FormatError
 
 include "dns_message.pxi"
+include "dns_zone.pxi"
