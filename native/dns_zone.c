@@ -2,6 +2,10 @@
 #include "dns_zone.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
+
+#define SMALL_IMAGE (1u << 20)
+#define HUGE_PAGE (2u << 20)
 
 int dns_same_folded(const uint8_t *kept, const uint8_t *folded, size_t len)
 {
@@ -59,6 +63,34 @@ const dns_node *dns_image_encloser(const dns_image *image, const dns_query *q)
     return best ? best : dns_node_at(image, image->apex);
 }
 
+void *dns_pages_take(size_t *size)
+{
+    int huge = *size >= HUGE_PAGE;
+    size_t unit = huge ? HUGE_PAGE : 4096, whole = (*size + unit - 1) / unit * unit, extra = huge ? unit : 0;
+    uint8_t *at = mmap(NULL, whole + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED)
+        return NULL;
+    if (huge) {
+        size_t skip = (unit - (uintptr_t)at % unit) % unit;
+        if (skip)
+            munmap(at, skip);
+        if (extra - skip)
+            munmap(at + skip + whole, extra - skip);
+        at += skip;
+#ifdef MADV_HUGEPAGE
+        madvise(at, whole, MADV_HUGEPAGE);
+#endif
+    }
+    *size = whole;
+    return at;
+}
+
+void dns_pages_give(void *at, size_t size)
+{
+    if (at)
+        munmap(at, size);
+}
+
 dns_zones *dns_zones_new(uint32_t count, const dns_key *key)
 {
     uint32_t size = 4;
@@ -82,6 +114,8 @@ void dns_zones_free(dns_zones *zones)
 {
     if (!zones)
         return;
+    dns_pages_give(zones->place, zones->place_size);
+    dns_pages_give(zones->arena, zones->arena_size);
     free(zones->table);
     free(zones->entry);
     free(zones);
@@ -124,6 +158,82 @@ int dns_zones_add(dns_zones *zones, const uint8_t *origin, size_t len, const dns
     return 0;
 }
 
+/* Small images move together: they share pages, and a set of 10,000 zones has few of them. */
+static int gather(dns_zones *zones)
+{
+    size_t need = 0;
+    for (uint32_t i = 0; i < zones->count; i++)
+        if (zones->entry[i].image && zones->entry[i].image->size < SMALL_IMAGE)
+            need += (zones->entry[i].image->size + 63) & ~(size_t)63;
+    if (!need || zones->count == 1)
+        return 0;
+    zones->arena_size = need;
+    zones->arena = dns_pages_take(&zones->arena_size);
+    if (!zones->arena)
+        return -1;
+    uint8_t *at = zones->arena;
+    for (uint32_t i = 0; i < zones->count; i++) {
+        const dns_image *image = zones->entry[i].image;
+        if (!image || image->size >= SMALL_IMAGE)
+            continue;
+        memcpy(at, image, image->size);
+        zones->entry[i].image = (const dns_image *)at;
+        at += (image->size + 63) & ~(size_t)63;
+    }
+    return 0;
+}
+
+static void index_node(dns_zones *zones, uint32_t entry, const dns_node *node)
+{
+    dns_query q;
+    dns_query_name(&q, dns_node_name(node), node->name_len, &zones->key);
+    if (zones->count > 1 && dns_zones_find(zones, &q, 0) != &zones->entry[entry])
+        return; /* below the apex of another zone of ours: that one answers */
+    uint64_t i = node->hash & zones->place_mask;
+    while (zones->place[i].node)
+        i = (i + 1) & zones->place_mask;
+    zones->place[i] = (dns_place){node->hash, node};
+}
+
+int dns_zones_seal(dns_zones *zones)
+{
+    uint64_t nodes = 0, size = 16;
+    for (uint32_t i = 0; i < zones->count; i++)
+        nodes += zones->entry[i].image ? zones->entry[i].image->nodes : 0;
+    while (size < 2 * nodes)
+        size *= 2;
+    if (gather(zones) < 0)
+        return -1;
+    zones->place_size = size * sizeof(dns_place);
+    zones->place = dns_pages_take(&zones->place_size);
+    if (!zones->place)
+        return -1;
+    zones->place_mask = size - 1;
+    for (uint32_t i = 0; i < zones->count; i++) {
+        const dns_image *image = zones->entry[i].image;
+        if (!image)
+            continue;
+        uint32_t at = image->first_node;
+        for (uint32_t n = 0; n < image->nodes; n++) {
+            const dns_node *node = dns_node_at(image, at);
+            index_node(zones, i, node);
+            at += node->size;
+        }
+    }
+    return 0;
+}
+
+static const dns_node *find_place(const dns_zones *zones, const dns_query *q)
+{
+    for (uint64_t i = q->hash & zones->place_mask; zones->place[i].node; i = (i + 1) & zones->place_mask) {
+        const dns_node *node = zones->place[i].node;
+        if (zones->place[i].hash == q->hash && node->name_len == q->name_len &&
+            dns_same_folded(dns_node_name(node), q->name, q->name_len))
+            return node;
+    }
+    return NULL;
+}
+
 dns_zone_entry *dns_zones_find(const dns_zones *zones, const dns_query *q, int skip_apex)
 {
     for (int depth = q->labels - (skip_apex ? 1 : 0); depth >= 0; depth--) {
@@ -153,22 +263,22 @@ static size_t put_template(const dns_template *t, uint8_t *out, const uint8_t *m
 }
 
 /* Which template answers, or 0: compose. */
-static uint32_t choose(const dns_image *image, const dns_query *q, unsigned *anchor, uint16_t *rcode, int *aa)
+static uint32_t choose(const dns_image *image, const dns_node *node, const dns_query *q, unsigned *anchor,
+                       uint16_t *rcode, int *aa)
 {
     int dnssec = q->dnssec_ok, proofs = dnssec && image->flags & DNS_IMAGE_SIGNED;
-    const dns_node *node = dns_image_find(image, q->hash, q->name, q->name_len), *source = node;
+    const dns_node *source = node;
     if (!node)
         source = dns_image_encloser(image, q);
     const dns_node *stop = dns_node_at(image, source->above);
     if (!stop && source->flags & (DNS_NODE_CUT | DNS_NODE_DNAME)) {
-        int below = source->parent != 0;
-        if (source->flags & DNS_NODE_CUT && below && !(node && q->qtype == DNS_DS))
+        if (source->flags & DNS_NODE_CUT && !(node && q->qtype == DNS_DS))
             stop = source;
         else if (source->flags & DNS_NODE_DNAME && !node)
             stop = source;
     }
     if (stop) {
-        if (!(stop->flags & DNS_NODE_CUT) || !stop->parent)
+        if (!(stop->flags & DNS_NODE_CUT))
             return 0; /* DNAME */
         *aa = 0;
         *anchor = stop->name_len;
@@ -209,7 +319,7 @@ static size_t compose(const dns_zones *zones, const dns_zone_entry *entry, const
     int aa = 1;
     plan.dnssec = q->dnssec_ok;
     plan.asked = msg + DNS_HEADER;
-    if (entry->expire && entry->image) {
+    if (entry && entry->expire && entry->image) {
         extra.has_expire = 1;
         extra.expire = entry->expire;
     }
@@ -233,18 +343,22 @@ static size_t compose(const dns_zones *zones, const dns_zone_entry *entry, const
 size_t dns_zones_answer(const dns_zones *zones, const dns_server *server, const dns_client *client,
                         const uint8_t *msg, const dns_query *q, uint16_t flags, uint8_t *out, uint16_t *rcode)
 {
-    dns_zone_entry *entry = dns_zones_find(zones, q, 0);
-    if (!entry)
-        return 0;
-    entry->answers++;
-    if (!entry->image || q->qtype == DNS_DS || q->expire)
-        return compose(zones, entry, server, client, msg, q, flags, out, rcode);
+    const dns_zone_entry *entry = NULL;
+    const dns_node *node = find_place(zones, q);
+    if (!node || q->qtype == DNS_DS || q->expire) {
+        entry = dns_zones_find(zones, q, 0);
+        if (!entry)
+            return 0;
+        if (!entry->image || q->qtype == DNS_DS || q->expire)
+            return compose(zones, entry, server, client, msg, q, flags, out, rcode);
+    }
+    const dns_image *image = node ? dns_node_image(node) : entry->image;
     unsigned anchor = 0;
     int aa = 1;
     *rcode = DNS_NOERROR;
-    uint32_t found = choose(entry->image, q, &anchor, rcode, &aa);
+    uint32_t found = choose(image, node, q, &anchor, rcode, &aa);
     if (found) {
-        const dns_template *t = dns_at(entry->image, found);
+        const dns_template *t = dns_at(image, found);
         size_t limit = dns_reply_limit(server, client, q);
         if (q->question_end + (size_t)t->len + dns_opt_size(server, client, q, NULL) <= limit) {
             size_t at = put_template(t, out, msg, q, q->name_len - anchor);

@@ -22,25 +22,27 @@
 #define DNS_LINKS_MAX 16        /* CNAME and DNAME steps in one answer */
 #define DNS_NSEC3_ITERATIONS 150
 
+/* A cut is an NS RRset below the apex. */
 enum { DNS_NODE_CUT = 1, DNS_NODE_DNAME = 2, DNS_NODE_CNAME = 4, DNS_NODE_WILD = 8 };
 enum { DNS_IMAGE_NSEC = 1, DNS_IMAGE_NSEC3 = 2, DNS_IMAGE_SIGNED = 4 };
 
 typedef struct dns_image {
     uint64_t magic, size;
-    dns_key key;
+    uint32_t table, mask;       /* slots of {tag, node} */
+    uint32_t apex;
+    uint32_t max_labels;
+    uint32_t flags;
+    uint32_t negative[2];       /* templates: SOA alone; the same with RRSIG */
+    uint32_t negative_ttl;
+    uint32_t soa;               /* rrset of the apex */
+    uint16_t iterations;
+    uint8_t salt_len, origin_len, origin_labels; /* one cache line up to here */
     uint32_t nodes, rrsets, records, ignored;
     uint32_t first_node;        /* nodes stand one behind the other */
-    uint32_t apex;
-    uint32_t table, mask;       /* slots of {tag, node} */
-    uint32_t max_labels;
-    uint32_t soa;               /* rrset of the apex */
-    uint32_t negative[2];       /* templates: SOA alone; the same with RRSIG */
-    uint32_t negative_ttl, serial;
+    uint32_t serial;
     uint32_t nsec, nsec_count;  /* {key offset, key length, node} in canonical order */
     uint32_t nsec3, nsec3_count;/* {hash[20], node} in order of hash */
-    uint32_t flags;
-    uint16_t iterations;
-    uint8_t salt_len, origin_len, origin_labels;
+    dns_key key;
     uint8_t salt[255];
     uint8_t origin[DNS_NAME_MAX + 9]; /* folded */
 } dns_image;
@@ -62,7 +64,7 @@ typedef struct dns_rrset {
 typedef struct dns_node {
     uint64_t hash;
     uint32_t size;              /* of this node with all behind it, to the next */
-    uint32_t parent;            /* 0 at the apex */
+    uint32_t self;              /* offset of this node: where the image begins */
     uint32_t above;             /* the topmost strict ancestor that is a cut or has DNAME; 0 */
     uint32_t wildcard;          /* the child "*" */
     uint32_t referral[2];       /* templates of a cut */
@@ -96,10 +98,18 @@ static inline const dns_node *dns_node_at(const dns_image *image, uint32_t offse
 {
     return offset ? (const dns_node *)dns_at(image, offset) : NULL;
 }
+static inline const dns_image *dns_node_image(const dns_node *node)
+{
+    return (const dns_image *)((const uint8_t *)node - node->self);
+}
 static inline const uint8_t *dns_node_name(const dns_node *node)
 {
     return (const uint8_t *)(node->set + node->rrsets);
 }
+
+/* Zeroed pages, huge ones where that pays; *size is rounded up. NULL without memory. */
+void *dns_pages_take(size_t *size);
+void dns_pages_give(void *at, size_t size);
 
 /* --- building --------------------------------------------------------- */
 
@@ -142,27 +152,38 @@ const dns_node *dns_image_encloser(const dns_image *image, const dns_query *q);
 typedef struct dns_zone_entry {
     uint64_t hash;
     const dns_image *image;     /* NULL: not loaded, or expired */
-    uint32_t used;
+    uint32_t expire;            /* seconds, for EXPIRE; 0: a primary */
     uint16_t ede;               /* without an image: 14 loading, 24 expired */
     uint8_t labels, origin_len;
     uint8_t origin[DNS_NAME_MAX + 9];
-    uint32_t expire;            /* seconds, for EXPIRE; 0: a primary */
-    uint64_t answers;           /* given from this zone */
 } dns_zone_entry;
+
+/* Where a name of any of the zones stands, so that 10,000 zones cost one probe. */
+typedef struct dns_place {
+    uint64_t hash;
+    const dns_node *node;       /* NULL: free */
+} dns_place;
 
 typedef struct dns_zones {
     dns_key key;
-    uint32_t count, mask;
     uint64_t depths[2];         /* bit n: some zone has n labels */
+    uint32_t count, mask;
     uint32_t *table;            /* index + 1 into entry */
     dns_zone_entry *entry;
+    dns_place *place;           /* NULL before dns_zones_seal */
+    uint64_t place_mask;
+    uint8_t *arena;             /* copies of small images, close together */
+    size_t arena_size, place_size;
 } dns_zones;
 
 /* Room for `count` zones; NULL without memory. */
 dns_zones *dns_zones_new(uint32_t count, const dns_key *key);
-/* The image is borrowed. 0, or -1 when full, twice the same, or of another key. */
+/* The image is borrowed until dns_zones_free. 0, or -1 when full, twice the same, or of another key. */
 int dns_zones_add(dns_zones *zones, const uint8_t *origin, size_t len, const dns_image *image, uint16_t ede,
                   uint32_t expire);
+/* After the last add: gathers the small images and indexes all names. 0, or -1
+ * without memory. */
+int dns_zones_seal(dns_zones *zones);
 void dns_zones_free(dns_zones *zones);
 /* The longest zone that encloses the name of `q`; with `skip_apex` not one whose
  * apex is the name. NULL: none. */

@@ -250,9 +250,12 @@ static int64_t sort_node(dns_builder *b, const growing *node)
     if (n > 1)
         qsort(b->list, n, sizeof *b->list, compare);
     for (size_t i = 0; i < n; i++) {
-        const raw *a = b->list[i], *last = kept ? b->list[kept - 1] : NULL;
-        if (last && last->type == a->type && last->len == a->len && !memcmp(last + 1, a + 1, a->len))
+        raw *a = b->list[i], *last = kept ? b->list[kept - 1] : NULL;
+        if (last && last->type == a->type && last->len == a->len && !memcmp(last + 1, a + 1, a->len)) {
+            last->ttl = a->ttl < last->ttl ? a->ttl : last->ttl;
+            ((dns_image *)b->image)->ignored++;
             continue;
+        }
         b->list[kept++] = b->list[i];
     }
     return (int64_t)kept;
@@ -314,7 +317,7 @@ static int emit_node(dns_builder *b, uint32_t index)
     from->place = (uint32_t)place;
     dns_node *node = (dns_node *)(b->image + place);
     node->hash = from->hash;
-    node->parent = from->parent ? b->node[from->parent - 1].place : 0;
+    node->self = (uint32_t)place;
     node->labels = from->labels;
     node->name_len = from->name_len;
     node->rrsets = (uint16_t)sets;
@@ -350,7 +353,7 @@ static int emit_node(dns_builder *b, uint32_t index)
             }
         if (set->type == DNS_CNAME)
             node->flags |= DNS_NODE_CNAME;
-        if (set->type == DNS_NS)
+        if (set->type == DNS_NS && index)
             node->flags |= DNS_NODE_CUT;
         if (set->type == DNS_DNAME)
             node->flags |= DNS_NODE_DNAME;
@@ -373,17 +376,15 @@ static int emit_node(dns_builder *b, uint32_t index)
 /* Parents stand before their children, so one pass sees all above a node. */
 static void link_nodes(dns_builder *b)
 {
-    for (uint32_t i = 0; i < b->nodes; i++) {
+    for (uint32_t i = 1; i < b->nodes; i++) {
         dns_node *node = (dns_node *)(b->image + b->node[i].place);
-        if (!node->parent)
-            continue;
-        dns_node *parent = (dns_node *)(b->image + node->parent);
+        dns_node *parent = (dns_node *)(b->image + b->node[b->node[i].parent - 1].place);
         if (node->flags & DNS_NODE_WILD)
-            parent->wildcard = b->node[i].place;
+            parent->wildcard = node->self;
         if (parent->above)
             node->above = parent->above;
-        else if ((parent->flags & DNS_NODE_CUT && parent->parent) || parent->flags & DNS_NODE_DNAME)
-            node->above = node->parent;
+        else if (parent->flags & (DNS_NODE_CUT | DNS_NODE_DNAME))
+            node->above = parent->self;
     }
 }
 
@@ -603,7 +604,7 @@ static int press_all(dns_builder *b)
         unsigned sets = node->rrsets;
         if (node->above)
             continue; /* occluded: never an answer */
-        if (node->flags & DNS_NODE_CUT && node->parent)
+        if (node->flags & DNS_NODE_CUT)
             failed = press_referral(p, b, place);
         else
             for (unsigned n = 0; !failed && n < sets; n++)
@@ -636,6 +637,99 @@ static int take_soa(dns_builder *b)
     return 0;
 }
 
+static int emit_indexes(dns_builder *b)
+{
+    int failed = emit_table(b);
+    if (!failed)
+        failed = emit_nsec(b);
+    return failed ? failed : emit_nsec3(b);
+}
+
+/* Copies a template behind what is there. Its new place goes to *at. */
+static int move_template(dns_builder *b, const uint8_t *old, uint32_t *at)
+{
+    if (!*at)
+        return 0;
+    const dns_template *t = (const dns_template *)(old + *at);
+    size_t size = sizeof *t + 2u * t->relocs + t->len;
+    int64_t place = image_take(b, size, 2);
+    if (place < 0)
+        return (int)place;
+    memcpy(b->image + place, t, size);
+    *at = (uint32_t)place;
+    return 0;
+}
+
+static int move_pair(dns_builder *b, const uint8_t *old, uint32_t pair[2])
+{
+    int same = pair[0] == pair[1], failed = move_template(b, old, &pair[0]);
+    if (!failed && !same)
+        failed = move_template(b, old, &pair[1]);
+    if (same)
+        pair[1] = pair[0];
+    return failed;
+}
+
+/* Copies a node, its templates directly behind it: an answer is then made from
+ * two or three neighbouring cache lines. */
+static int move_node(dns_builder *b, const uint8_t *old, uint32_t index)
+{
+    const dns_node *from = (const dns_node *)(old + b->node[index].place);
+    int64_t place = image_take(b, from->size, 32);
+    if (place < 0)
+        return (int)place;
+    memcpy(b->image + place, from, from->size);
+    for (unsigned i = 0; i < from->rrsets; i++) {
+        uint32_t pair[2] = {from->set[i].answer[0], from->set[i].answer[1]};
+        int failed = move_pair(b, old, pair);
+        if (failed)
+            return failed;
+        dns_rrset *set = &((dns_node *)(b->image + place))->set[i];
+        memcpy(set->answer, pair, sizeof pair);
+        set->data += (uint32_t)place - from->self;
+        set->sigs += (uint32_t)place - from->self;
+    }
+    uint32_t pair[2] = {from->referral[0], from->referral[1]};
+    int failed = move_pair(b, old, pair);
+    if (failed)
+        return failed;
+    dns_node *node = (dns_node *)(b->image + place);
+    memcpy(node->referral, pair, sizeof pair);
+    node->self = (uint32_t)place;
+    b->node[index].place = (uint32_t)place;
+    return 0;
+}
+
+/* The image anew, each node with its templates. */
+static int settle(dns_builder *b)
+{
+    uint8_t *old = b->image;
+    dns_image head = *(const dns_image *)old;
+    uint32_t soa = head.soa - head.apex, before = 0;
+    b->image = NULL;
+    b->image_len = b->image_room = 0;
+    int failed = image_take(b, sizeof head, 8) < 0 ? DNS_BUILD_MEMORY : move_pair(b, old, head.negative);
+    for (uint32_t i = 0; !failed && i < b->nodes; i++) {
+        failed = move_node(b, old, i);
+        if (!failed && i)
+            ((dns_node *)(b->image + before))->size = b->node[i].place - before;
+        before = b->node[i].place;
+    }
+    free(old);
+    if (failed)
+        return failed;
+    ((dns_node *)(b->image + before))->size = (uint32_t)b->image_len - before;
+    for (uint32_t i = 0; i < b->nodes; i++) {
+        dns_node *node = (dns_node *)(b->image + b->node[i].place);
+        node->above = node->wildcard = 0;
+    }
+    link_nodes(b);
+    head.apex = head.first_node = b->node[0].place;
+    head.soa = head.apex + soa;
+    memcpy(b->image, &head, sizeof head);
+    return emit_indexes(b);
+}
+
 int dns_builder_finish(dns_builder *b, dns_image **out)
 {
     *out = NULL;
@@ -656,18 +750,15 @@ int dns_builder_finish(dns_builder *b, dns_image **out)
     for (uint32_t i = 0; !failed && i < b->nodes; i++)
         failed = emit_node(b, i);
     if (!failed) {
-        ((dns_image *)b->image)->first_node = b->node[0].place;
         link_nodes(b);
         failed = take_soa(b);
     }
     if (!failed)
-        failed = emit_table(b);
-    if (!failed)
-        failed = emit_nsec(b);
-    if (!failed)
-        failed = emit_nsec3(b);
+        failed = emit_indexes(b);
     if (!failed)
         failed = press_all(b);
+    if (!failed)
+        failed = settle(b);
     if (failed)
         return failed;
     image = (dns_image *)b->image;

@@ -241,11 +241,11 @@ static int answer_name(walk *w, const dns_image *image, dns_query *next, int *aa
     const dns_node *node = dns_image_find(image, q->hash, q->name, q->name_len);
     const dns_node *last = node ? node : dns_image_encloser(image, q);
     const dns_node *stop = dns_node_at(image, last->above);
-    if (!stop && last->flags & DNS_NODE_CUT && last->parent && !(node && q->qtype == DNS_DS))
+    if (!stop && last->flags & DNS_NODE_CUT && !(node && q->qtype == DNS_DS))
         stop = last;
     if (!stop && last->flags & DNS_NODE_DNAME && !node)
         stop = last;
-    if (stop && stop->flags & DNS_NODE_CUT && stop->parent) {
+    if (stop && stop->flags & DNS_NODE_CUT) {
         if (w->first)
             *aa = 0;
         dns_plan_referral(plan, stop);

@@ -19,7 +19,6 @@ cdef extern from "dns_zone.h" nogil:
         pass
     ctypedef struct dns_zone_entry:
         const dns_image *image
-        uint64_t answers
     ctypedef struct dns_zones:
         uint32_t count
         dns_zone_entry *entry
@@ -32,6 +31,9 @@ cdef extern from "dns_zone.h" nogil:
     dns_zones *dns_zones_new(uint32_t count, const dns_key *key)
     int dns_zones_add(dns_zones *zones, const uint8_t *origin, size_t len, const dns_image *image, uint16_t ede,
                       uint32_t expire)
+    int dns_zones_seal(dns_zones *zones)
+    void *dns_pages_take(size_t *size)
+    void dns_pages_give(void *at, size_t size)
     void dns_zones_free(dns_zones *zones)
     dns_zone_entry *dns_zones_find(const dns_zones *zones, const dns_query *q, int skip_apex)
     size_t dns_zones_answer(const dns_zones *, const dns_server *, const dns_client *, const uint8_t *msg,
@@ -51,18 +53,14 @@ cdef class Image:
     """A zone compiled into one read-only block of memory. Made by `build_image`, or from `shared` by `attach`."""
 
     cdef dns_image *image
-    cdef bint mapped
+    cdef size_t pages  # octets mapped
 
     def __init__(self):
         raise TypeError("an Image is made by build_image() or Image.attach().")
 
     def __dealloc__(self):
-        if self.image == NULL:
-            return
-        if self.mapped:
-            munmap(self.image, self.image.size)
-        else:
-            free(self.image)
+        if self.image != NULL:
+            dns_pages_give(self.image, self.pages)
 
     @property
     def origin(self):
@@ -137,7 +135,7 @@ cdef class Image:
         if at == MAP_FAILED:
             raise OSError(errno, os.strerror(errno))
         self.image = <dns_image *>at
-        self.mapped = True
+        self.pages = size
         if self.image.magic != DNS_IMAGE_MAGIC or self.image.size != size:
             munmap(at, size)
             self.image = NULL
@@ -174,7 +172,8 @@ cdef class Image:
 
 
 def build_image(bytes origin not None, rrsets, *, key=None):
-    """Compile a zone. `rrsets` yields `(owner, type, ttl, rdatas)`; owners and rdatas uncompressed wire, case kept.
+    """Compile a zone. `rrsets` yields tuples `(owner, type, ttl, rdatas)` or objects with
+    these attributes; owners and rdatas uncompressed wire, case kept.
 
     Repeated records are kept once, an RRset gets its lowest TTL, records outside the
     zone are ignored and counted. Raises `FormatError` for a zone without exactly one
@@ -192,7 +191,11 @@ def build_image(bytes origin not None, rrsets, *, key=None):
     if b == NULL:
         raise FormatError(f"the origin {origin!r} is not a wire name.")
     try:
-        for owner, rtype, ttl, rdatas in rrsets:
+        for rrset in rrsets:
+            if isinstance(rrset, tuple):
+                owner, rtype, ttl, rdatas = rrset
+            else:
+                owner, rtype, ttl, rdatas = rrset.owner, rrset.type, rrset.ttl, rrset.rdatas
             for rdata in rdatas:
                 failed = dns_builder_add(b, <const uint8_t *>PyBytes_AS_STRING(owner), len(owner), rtype, ttl,
                                          <const uint8_t *>PyBytes_AS_STRING(rdata), len(rdata))
@@ -206,7 +209,13 @@ def build_image(bytes origin not None, rrsets, *, key=None):
     finally:
         dns_builder_free(b)
     self = Image.__new__(Image)
-    self.image = image
+    self.pages = image.size
+    self.image = <dns_image *>dns_pages_take(&self.pages)
+    if self.image == NULL:
+        free(image)
+        raise MemoryError
+    memcpy(self.image, image, image.size)
+    free(image)
     return self
 
 
@@ -222,6 +231,7 @@ cdef class Zones:
 
     def __cinit__(self, zones=(), *, expires=None):
         cdef Image image
+        cdef int failed
         cdef dns_key key = process_key
         zones = tuple(zones)
         expires = expires or {}
@@ -243,6 +253,10 @@ cdef class Zones:
                 failed = dns_zones_add(self.z, <const uint8_t *>PyBytes_AS_STRING(origin), len(origin), NULL, ede, 0)
             if failed:
                 raise ValueError(f"zone {name_text(origin)} is given twice, or its image was made with another key.")
+        with nogil:
+            failed = dns_zones_seal(self.z)
+        if failed:
+            raise MemoryError
 
     def __dealloc__(self):
         dns_zones_free(self.z)
@@ -261,7 +275,7 @@ cdef class Zones:
         return dns_zones_find(self.z, &q.q, 0) != NULL
 
     def bench(self, list queries, Server server not None, int rounds=1):
-        """Seconds of parsing and answering `queries` (bytes) `rounds` times in C; for bench/ only."""
+        """CPU seconds of parsing and answering `queries` (bytes) `rounds` times in C; for bench/ only."""
         cdef dns_query q
         cdef dns_client c
         cdef uint16_t rcode
@@ -275,13 +289,13 @@ cdef class Zones:
         for i in range(n):
             at[i] = <const uint8_t *>PyBytes_AS_STRING(queries[i])
             size[i] = len(queries[i])
-        started = time.perf_counter()
+        started = time.thread_time()
         with nogil:
             for r in range(rounds):
                 for i in range(n):
                     if dns_query_parse(at[i], size[i], &server.s.key, &q) == 0:
                         total += dns_zones_answer(self.z, &server.s, &c, at[i], &q, 0, answer_room, &rcode)
-        took = time.perf_counter() - started
+        took = time.thread_time() - started
         free(at)
         free(size)
         return took, total
