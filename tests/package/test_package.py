@@ -155,3 +155,19 @@ def test_the_header_of_a_stage_compiles_alone(installed, tmp_path):
     assert done.returncode == 0, done.stderr
     version = re.search(r"define TUDP_ABI (\d+)", (ROOT / "native/tudp.h").read_text())
     assert version and int(version[1]) >= 1
+
+
+@needs_compiler
+def test_a_user_builds_a_stage_of_their_own_against_the_installed_package(installed, tmp_path):
+    """The stage of the how-to page, with nothing of the source tree in reach."""
+    page = (ROOT / "docs/how-to/write-a-native-stage.md").read_text()
+    for name, text in re.findall(r"^```\w+\n(?:# (\S+)\n)(.*?)^```$", page, re.S | re.M):
+        (tmp_path / name).write_text(text)
+    env = {**os.environ, "PYTHONPATH": f"{installed}:{tmp_path}"}
+    for command in (["setup.py", "--quiet", "build_ext", "--inplace"], ["server.py"]):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    shown = run(installed, "import toolips_udp; print(toolips_udp.__file__)")
+    assert shown.startswith(str(installed))

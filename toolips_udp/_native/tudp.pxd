@@ -87,10 +87,10 @@ cdef extern from "tudp.h" nogil:
         uint8_t *scratch
 
     ctypedef struct tudp_ops:
-        uint8_t *room(tudp_turn *turn, uint32_t most) noexcept
-        int send(tudp_turn *turn, uint32_t len, const uint8_t *tail, uint32_t tail_len,
-                 const tudp_sockaddr *to, const tudp_local *local) noexcept
-        void drain(tudp_turn *turn) noexcept
+        uint8_t *(*room)(tudp_turn *turn, uint32_t most) noexcept nogil
+        int (*send)(tudp_turn *turn, uint32_t len, const uint8_t *tail, uint32_t tail_len,
+                    const tudp_sockaddr *to, const tudp_local *local) noexcept nogil
+        void (*drain)(tudp_turn *turn) noexcept nogil
 
     ctypedef struct tudp_turn:
         uint32_t abi
@@ -109,11 +109,11 @@ cdef extern from "tudp.h" nogil:
         const char *name
         void *self
         int (*attach)(tudp_stage *stage, tudp_turn *turn) noexcept
-        int (*take)(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot) noexcept
-        void (*due)(tudp_stage *stage, tudp_turn *turn) noexcept
+        int (*take)(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot) noexcept nogil
+        void (*due)(tudp_stage *stage, tudp_turn *turn) noexcept nogil
         void (*deliver)(tudp_stage *stage, tudp_turn *turn) noexcept
-        void (*flush)(tudp_stage *stage, tudp_turn *turn) noexcept
-        uint64_t (*deadline)(tudp_stage *stage) noexcept
+        void (*flush)(tudp_stage *stage, tudp_turn *turn) noexcept nogil
+        uint64_t (*deadline)(tudp_stage *stage) noexcept nogil
         void (*detach)(tudp_stage *stage) noexcept
 
     int tudp_reply(tudp_turn *turn, tudp_slot *slot, uint32_t len)
