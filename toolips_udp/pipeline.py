@@ -89,19 +89,20 @@ class Pipeline:
 
     def failed(self, c: Any, exc: BaseException, who: Any) -> None:
         """A handler or an extension raised: say it with the peer, and tell `on_error`. Counting is the endpoint's."""
+        peer = None if c is None else c.address
         name = who if isinstance(who, str) else self._step_that_raised(exc) or self.names.get(who, repr(who))
         if isinstance(exc, TimeoutError) and not exc.args:
             text = f"{name} passed its deadline of {getattr(who, 'timeout', None)} s and was cancelled"
-            self.server.journal.event(f"late {name}", logging.ERROR, text, c.address, None, "handler_failed")
+            self.server.journal.event(f"late {name}", logging.ERROR, text, peer, None, "handler_failed")
         else:
             text = f"{name} raised {type(exc).__name__}"
-            self.server.journal.event(f"failed {name}", logging.ERROR, text, c.address, exc, "handler_failed")
+            self.server.journal.event(f"failed {name}", logging.ERROR, text, peer, exc, "handler_failed")
         if self.on_error is not None:
             try:
                 self.on_error(c, exc)
             except Exception as second:
                 text = f"on_error raised {type(second).__name__}"
-                self.server.journal.event("on_error", logging.ERROR, text, c.address, second)
+                self.server.journal.event("on_error", logging.ERROR, text, peer, second)
 
     def dropped(self, word: str, address: Address) -> None:
         """A packet ended as a drop; called only when there is an `on_drop`."""

@@ -157,7 +157,13 @@ cdef class ClientTable:
     def place(self, client, value, double now):
         """Remember `value` for this client, who was heard just now."""
         cdef tudp_key key
+        cdef uint32_t number
         fill_key(client, &key)
+        if self.by_ip:
+            key.port = 0
+        number = tudp_clients_find(self.table, &key)
+        if number != TUDP_NOBODY:
+            tudp_clients_touch(self.table, number, <uint64_t>(now * 1e9))
         self.expire(now)
         self.put(&key, value, <uint64_t>(now * 1e9))
 

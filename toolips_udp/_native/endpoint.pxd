@@ -58,9 +58,8 @@ cdef class Endpoint:
     cdef tudp_batch *b
     cdef void *memory
     cdef size_t memory_size
-    cdef Py_buffer shared
-    cdef bint has_shared, has_counters
-    cdef Py_buffer own_counters
+    cdef Py_buffer *shared
+    cdef Py_buffer *own_counters
     cdef Calls calls
     cdef readonly object sock
     cdef readonly object wire

@@ -91,6 +91,13 @@ def shared_size(uint32_t slot_room=65536):
     return tudp_shared_size(slot_room)
 
 
+cdef void release(Py_buffer *view) noexcept:
+    """Give borrowed memory back. A pointer, for the collector would clear a Py_buffer field without releasing it."""
+    if view != NULL:
+        PyBuffer_Release(view)
+        PyMem_RawFree(view)
+
+
 include "addresses.pxi"
 include "wire.pxi"
 include "connection.pxi"
@@ -148,8 +155,8 @@ cdef class Endpoint:
         cdef tudp_shared *outside = NULL
         cdef int on = 1
         if shared is not None:
-            PyObject_GetBuffer(shared, &self.shared, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            self.has_shared = True
+            self.shared = <Py_buffer *>PyMem_RawCalloc(1, sizeof(Py_buffer))
+            PyObject_GetBuffer(shared, self.shared, PyBUF_SIMPLE | PyBUF_WRITABLE)
             if <size_t>self.shared.len < tudp_shared_size(slot_room):
                 raise ValueError(f"shared memory of {self.shared.len:,} bytes is too small. "
                                  f"Expected shared_size(): {tudp_shared_size(slot_room):,}")
@@ -161,8 +168,8 @@ cdef class Endpoint:
             raise MemoryError
         self.b = tudp_batch_init(self.memory, outside, self.calls.table(), self.fd, self.family, slot_room, SCRATCH)
         if counters is not None:
-            PyObject_GetBuffer(counters, &self.own_counters, PyBUF_SIMPLE | PyBUF_WRITABLE)
-            self.has_counters = True
+            self.own_counters = <Py_buffer *>PyMem_RawCalloc(1, sizeof(Py_buffer))
+            PyObject_GetBuffer(counters, self.own_counters, PyBUF_SIMPLE | PyBUF_WRITABLE)
             if self.own_counters.len < SIZE * 8:
                 raise ValueError(f"counters need {SIZE * 8} bytes, found {self.own_counters.len}")
             self.b.turn.counters = <uint64_t *>self.own_counters.buf
@@ -222,10 +229,8 @@ cdef class Endpoint:
         if self.memory != NULL:
             munmap(self.memory, self.memory_size)
         PyMem_RawFree(self.cached_keys)
-        if self.has_shared:
-            PyBuffer_Release(&self.shared)
-        if self.has_counters:
-            PyBuffer_Release(&self.own_counters)
+        release(self.shared)
+        release(self.own_counters)
 
     # ---- one turn ----
 
