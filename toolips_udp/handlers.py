@@ -7,6 +7,7 @@ runners decide where, the pipeline when.
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
@@ -198,6 +199,9 @@ def _where(fn: Callable[..., Any]) -> str:
     return f"{getattr(fn, '__qualname__', type(fn).__name__)} ({_place(fn)})"
 
 
+_ERROR_PAGE = re.compile(r"[45]\d\d")
+
+
 class Route:
     """A path of HTTP mode and the function that answers it. Made by `route`."""
 
@@ -213,8 +217,10 @@ class Route:
             fn = fn.fn
         if not callable(fn):
             raise TypeError(f"the route {path!r} needs a function of one connection, found {fn!r}")
-        if not isinstance(path, str) or not (path.startswith("/") or path == "404"):
-            raise ValueError(f"{path!r} is not a path. Expected text that begins with '/', or '404'")
+        if not isinstance(path, str) or not (path.startswith("/") or _ERROR_PAGE.fullmatch(path)):
+            raise ValueError(
+                f"{path!r} is not a path. Expected text that begins with '/', or the number of an error page, as '404'"
+            )
         self.path = path
         self.fn = fn
         self.methods = None if methods is None else tuple(m.upper() for m in methods)
@@ -241,9 +247,10 @@ def route(
 ) -> Any:
     """Answer a path of HTTP mode: `@route("/clients")`, or `route("/clients", fn)`.
 
-    Every method is answered unless `methods` names some. Several routes of one
-    path may exist: the first whose `when(c)` is true answers. The path `"404"`
-    answers what no other route does.
+    Every method is answered unless `methods` names some; `"WEBSOCKET"` among them
+    takes WebSockets. Several routes of one path may exist: the first whose
+    `when(c)` is true answers. The path `"404"` answers what no other route does,
+    `"500"` and the like are the pages of other errors.
 
     >>> @route("/clients")
     ... def clients(c):

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from ..address import Address
 from ..counters import DROPS, WORDS
 
-
 if TYPE_CHECKING:
     from .base import Server
 
