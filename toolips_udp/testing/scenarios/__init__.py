@@ -66,5 +66,5 @@ def weather(dice: random.Random) -> dict[str, Any]:
     if dice.random() < 0.3:
         knobs["burst"] = (dice.uniform(0.001, 0.03), dice.uniform(0.1, 0.5), dice.uniform(0.5, 1.0))
     if dice.random() < 0.2:
-        knobs["rate"], knobs["queue"] = dice.uniform(1_000, 50_000), dice.randint(500, 8_000)
+        knobs["rate"], knobs["queue"] = dice.uniform(300, 20_000), dice.randint(300, 4_000)
     return knobs
