@@ -39,7 +39,7 @@ class UDPHandler:
         self, fn: Callable[..., Any], *, threaded: bool = False, timeout: float | None = DEADLINE
     ) -> None:
         if isinstance(fn, UDPHandler):
-            fn = fn.fn
+            fn = fn.function()
         if not callable(fn):
             raise TypeError(f"a handler is made from a function of one connection, found {fn!r}")
         called = fn if inspect.isroutine(fn) or isinstance(fn, type) else type(fn).__call__
@@ -72,6 +72,10 @@ class UDPHandler:
     def __repr__(self) -> str:
         name = "" if self.name is None else f" {self.name!r}"
         return f"<{self.kind} handler{name} {_where(self.fn)}>"
+
+    def function(self) -> Callable[..., Any]:
+        """The user's function."""
+        return self.fn
 
     @property
     def place(self) -> str:
@@ -116,7 +120,9 @@ class NamedHandler(UDPHandler):
 @overload
 def handler(fn: Callable[..., Any], /) -> UDPHandler: ...
 @overload
-def handler(fn: Callable[..., Any], name: str, /, **options: Any) -> NamedHandler: ...
+def handler(
+    fn: Callable[..., Any], name: str, /, *, threaded: bool = ..., timeout: float | None = ...
+) -> NamedHandler: ...
 @overload
 def handler(
     name: str, /, *, threaded: bool = ..., timeout: float | None = ...

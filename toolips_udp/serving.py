@@ -31,7 +31,10 @@ class serve:
         threads: int | None = None,
         **settings: Any,
     ) -> None:
-        self._make = lambda: prepare(mode, module, ip, workers=workers, threads=threads, settings=settings)
+        def make() -> Server:
+            return prepare(mode, module, ip, workers=workers, threads=threads, settings=settings)
+
+        self._make = make
         self._server: Server | None = None
 
     def __enter__(self) -> Server:

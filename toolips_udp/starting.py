@@ -134,7 +134,7 @@ def _servers_of(module: Any) -> list[Server]:
 
 
 def _title(target: Any) -> str:
-    return target if isinstance(target, str | Path) else name_of(target)
+    return str(target) if isinstance(target, str | Path) else name_of(target)
 
 
 def _addresses(modes: tuple[Mode, ...], ip: Any) -> tuple[Address, ...]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import types
-from asyncio.tasks import _enter_task, _leave_task  # type: ignore[attr-defined]
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any
@@ -29,7 +29,7 @@ Ended = Callable[[BaseException | None], None]
 class Suspended:
     """An async handler that waits: its task, and what happens when it ends."""
 
-    __slots__ = ("coro", "early_cancel", "ended", "over", "ready", "task", "timer", "yielded")
+    __slots__ = ("coro", "ended", "over", "ready", "task", "timer", "yielded")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: Context) -> None:
         self.ready: asyncio.Future[None] = loop.create_future()
@@ -38,7 +38,7 @@ class Suspended:
         self.ended: Ended | None = None
         self.over = False  # its end has been reported: it returned, raised or passed its deadline
         self.timer: asyncio.TimerHandle | None = None
-        self.task: asyncio.Task[None] = loop.create_task(_drive(self), context=context)  # type: ignore[arg-type]
+        self.task: asyncio.Task[None] = loop.create_task(_drive(self), context=context)
 
     def report(self, error: BaseException | None) -> None:
         """Tell the end, once."""
@@ -115,7 +115,8 @@ class Stepper:
         self._outer: asyncio.Task[Any] | None = None
         self._entered = False
         self._base = copy_context()
-        self._new_spare()
+        self._context = self._base.copy()
+        self._spare = Suspended(loop, self._context)
 
     @property
     def full(self) -> bool:

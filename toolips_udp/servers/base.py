@@ -519,9 +519,8 @@ class Server:
         return len(targets)
 
     def _udp(self, verb: str) -> Any:
-        endpoint = next(
-            (mode.endpoint for mode in self._modes if getattr(mode, "endpoint", None) is not None), None
-        )
+        found: Any = (getattr(mode, "endpoint", None) for mode in self._modes)
+        endpoint = next((each for each in found if each is not None), None)
         if endpoint is None:
             raise StartError(f"{self!r} has no UDP mode, so it cannot {verb}. Fix: start((UDP, ...), module)")
         if not self.running:

@@ -49,7 +49,11 @@ define(
     Setting("multicast", "groups to join: 239.1.2.3, 239.1.2.3@eth0, ff02::1@eth0", str, (), many=True),
     Setting("watchdog", "seconds a handler may hold the turn before it is named; 0: never", float, 0.1),
     Setting("max-connections", "TCP and HTTP: connections at once; the longest idle makes room", int),
-    Setting("max-per-address", "TCP and HTTP: connections of one address (IPv6: of a /64); loopback is exempt", int),
+    Setting(
+        "max-per-address",
+        "TCP and HTTP: connections of one address (IPv6: of a /64); loopback is exempt",
+        int,
+    ),
     Setting("idle-timeout", "TCP and HTTP: seconds of silence after which a connection is closed", float),
     Setting("message-timeout", "TCP and HTTP: seconds from the first to the last byte of a message", float),
     Setting("max-unsent", "TCP and HTTP: bytes a client may leave unread before it is dropped", int),

@@ -72,7 +72,17 @@ class Counters(Mapping[str, int]):
 class PortableUDPConnection(UDPConnection):
     """One datagram in, in plain Python."""
 
-    __slots__ = ("_bytes_out", "_view", "address", "answered", "endpoint", "local", "now", "packet", "worker_id")
+    __slots__ = (
+        "_bytes_out",
+        "_view",
+        "address",
+        "answered",
+        "endpoint",
+        "local",
+        "now",
+        "packet",
+        "worker_id",
+    )
 
     def __init__(
         self, endpoint: Endpoint, packet: bytes, address: Address, now: float, local: Any = None
@@ -99,12 +109,12 @@ class PortableUDPConnection(UDPConnection):
     @property
     def ip(self) -> str:  # type: ignore[override]
         """The client's host as text."""
-        return self.address[0]
+        return self.address.host
 
     @property
     def port(self) -> int:  # type: ignore[override]
         """The client's port."""
-        return self.address[1]
+        return self.address.port
 
     @property
     def server(self) -> Any:  # type: ignore[override]
@@ -135,7 +145,11 @@ class PortableUDPConnection(UDPConnection):
     def max_reply(self) -> int:  # type: ignore[override]
         """The most bytes that one `respond` takes."""
         ratio = self.endpoint.max_ratio
-        return LARGEST if ratio is None else max(0, min(LARGEST, int(ratio * len(self.packet)) - self._bytes_out))
+        return (
+            LARGEST
+            if ratio is None
+            else max(0, min(LARGEST, int(ratio * len(self.packet)) - self._bytes_out))
+        )
 
     def respond(self, data: Any) -> None:
         """Answer the client that sent this packet; see `toolips_udp.respond`."""
