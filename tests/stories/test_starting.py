@@ -206,7 +206,7 @@ def test_a_tc10_a_log_file_has_its_own_level(server, transport, peer, tmp_path):
 
 def test_a_tc11_a_port_is_0_to_65535_and_port_0_prints_without_a_colon():
     for port in (-1, 65536):
-        with pytest.raises(ValueError, match="0..65535"):
+        with pytest.raises(ValueError, match=r"0\.\.65535"):
             Address("127.0.0.1", port)
     assert ":" not in str(Address("host", 0))
 

@@ -4,20 +4,7 @@ Above pipeline and runners, below starting and serving. Owns the loop (a thread
 of its own with uvloop, or the running one), the life cycle, drain, data, timers
 and extensions.
 
-How a mode joins (udp.py, tcp.py, http.py): a subclass of `ModeServer`, named in
-`MODE_CLASSES`. The server makes one per mode of `start((UDP, TCP), module)` and
-calls, in this order:
-
-    bind(address)         in the thread of the caller, before anything runs: make the
-                          sockets, set `self.address` to the real one; raise OSError
-    await open()          on the loop, after every extension's on_start: begin to serve
-    await drain(until)    on the loop: take nothing new, end what is in flight, at the
-                          latest at loop time `until`; then `unfinished` names the rest
-    close()               free everything; may come at any moment, also without open()
-
-`counters` (a mapping of word to int) of all modes are added up in
-`Server.counters`; `in_flight` too. With several modes on one port, `bind` of the
-later ones gets the port that the first one got.
+Modes join through `ModeServer`; mode.py says how.
 """
 
 from __future__ import annotations
@@ -29,17 +16,18 @@ import inspect
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from ..address import Address, AnyAddress
+from ..address import Address
 from ..asking import LOOPS
-from ..counters import WORDS
 from ..errors import BindError, StartError
 from ..extensions.base import hook, title
-from ..journal import Journal, level_of
+from ..journal import Journal
 from ..modes import Mode
+from .calls import Calls
+from .mode import MODE_CLASSES, Counts, ModeServer
 from .timers import Timer, Timers
 from .watchdog import Watchdog
 
@@ -52,84 +40,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MODE_CLASSES", "Counts", "ModeServer", "Server", "Timer"]
 
-MODE_CLASSES = {
-    "UDP": "toolips_udp.servers.udp:UDPMode",
-    "TCP": "toolips_udp.servers.tcp:TCPMode",
-    "HTTP": "toolips_udp.servers.http:HTTPMode",
-}
-
 PATIENCE = 5.0
 """Seconds that `stop` waits after the drain time for a loop that somebody holds."""
 
 
-class ModeServer:
-    """One mode of a server. See the module's docstring for what is called when."""
-
-    mode: ClassVar[Mode]
-    address: Address
-    detail: str = ""
-    """Said in the start line, as in `native`."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-
-    def bind(self, address: Address) -> None:
-        """Make the sockets; set `self.address`."""
-        raise NotImplementedError
-
-    async def open(self) -> None:
-        """Begin to serve."""
-        raise NotImplementedError
-
-    async def drain(self, until: float) -> None:
-        """Take nothing new and end what is in flight, at the latest at loop time `until`."""
-
-    def close(self) -> None:
-        """Free everything."""
-
-    @property
-    def counters(self) -> Mapping[str, int]:
-        """What this mode has counted."""
-        return {}
-
-    @property
-    def in_flight(self) -> int:
-        """Packets whose handler has not ended."""
-        return 0
-
-    @property
-    def unfinished(self) -> list[str]:
-        """The handlers that had not ended when the drain time was over."""
-        return []
-
-    @property
-    def running_handler(self) -> Any:
-        """The handler that runs right now, or None; asked from the watchdog's thread."""
-        return None
-
-
-class Counts(Mapping[str, int]):
-    """The counters of all modes of a server, added up; always of this moment."""
-
-    def __init__(self, modes: list[ModeServer]) -> None:
-        self._modes = modes
-
-    def __getitem__(self, word: str) -> int:
-        if word not in WORDS:
-            raise KeyError(word)
-        return sum(mode.counters.get(word, 0) for mode in self._modes)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(WORDS)
-
-    def __len__(self) -> int:
-        return len(WORDS)
-
-    def __repr__(self) -> str:
-        return repr({word: number for word, number in self.items() if number})
-
-
-class Server:
+class Server(Calls):
     """A module that is being served. Made by `start` and `serve`.
 
     `address` is the real address of the first mode, `addresses` maps each mode to
@@ -366,7 +281,8 @@ class Server:
         names = [name for mode in self._modes for name in mode.unfinished]
         if names:
             self.exit_code = 1
-            text = f"the drain time of {self.settings.drain} s is over and these have not ended: {', '.join(names[:10])}"
+            late = ", ".join(names[:10])
+            text = f"the drain time of {self.settings.drain} s is over and these have not ended: {late}"
             self.journal.say(logging.ERROR, text, None, None, "stopping")
         await self._finish()
 
@@ -389,7 +305,8 @@ class Server:
             try:
                 await _maybe(end(self))
             except Exception as error:
-                text = f"on_stop of {self.manifest.called(extension)} ({title(extension)}) raised {type(error).__name__}"
+                who = f"{self.manifest.called(extension)} ({title(extension)})"
+                text = f"on_stop of {who} raised {type(error).__name__}"
                 self.journal.say(logging.ERROR, text, None, error)
         for closer in reversed(self._closers):
             with contextlib.suppress(Exception):
@@ -496,100 +413,6 @@ class Server:
         except BaseException:
             await asyncio.wait([self._task])
             raise
-
-    # ---- what users call ----
-
-    def send(self, data: Any, to: AnyAddress) -> None:
-        """One datagram out of the server's own socket, from any thread. `StartError` on a stopped server."""
-        self._udp("send").send(data, Address.parse(to))
-
-    def broadcast(
-        self, data: Any, to: Iterable[AnyAddress] | None = None, exclude: Iterable[AnyAddress] = ()
-    ) -> int:
-        """One datagram to each of `to`, or to each client with a live session. The number queued. From any thread."""
-        left_out = {Address.parse(each) for each in exclude}
-        udp = self._udp("broadcast")
-        if to is None:
-            targets = self.on_loop(lambda: [who for who, _ in udp.live_sessions()])
-        else:
-            targets = [Address.parse(each) for each in to]
-        targets = [each for each in targets if each not in left_out]
-        for each in targets:
-            udp.send(data, each)
-        return len(targets)
-
-    def _udp(self, verb: str) -> Any:
-        found: Any = (getattr(mode, "endpoint", None) for mode in self._modes)
-        endpoint = next((each for each in found if each is not None), None)
-        if endpoint is None:
-            raise StartError(f"{self!r} has no UDP mode, so it cannot {verb}. Fix: start((UDP, ...), module)")
-        if not self.running:
-            raise StartError(
-                f"{self!r} cannot {verb}, for it does not run. Fix: start it, or use send(data, to)"
-            )
-        return endpoint
-
-    def log(self, message: str, level: str | int = "info", peer: Any = None) -> None:
-        """Say one line on the logger `toolips_udp.<module>`."""
-        self.journal.say(level_of(level), str(message), peer)
-
-    def every(self, seconds: float, fn: Callable[[], Any]) -> Timer:
-        """Call `fn()` on the loop every `seconds`, without drift, until `.cancel()` or the stop. `async def` too."""
-        return self._timers.every(seconds, fn)
-
-    def after(self, seconds: float, fn: Callable[[], Any]) -> Timer:
-        """Call `fn()` on the loop once, in `seconds`, unless `.cancel()` or the stop comes first."""
-        return self._timers.after(seconds, fn)
-
-    def listen(self, url: str) -> Any:
-        """Serve the module's peers on one more carrier, as in `ws://127.0.0.1:8080`; its house says which."""
-        scheme = url.partition("://")[0]
-        opener = self.carriers.get(scheme)
-        if opener is None:
-            known = (
-                ", ".join(sorted(self.carriers))
-                or "none; the module exports nothing that takes more carriers"
-            )
-            raise ValueError(f"{url!r}: there is no carrier {scheme!r} here. Found: {known}")
-        return opener(url)
-
-    @property
-    def carriers(self) -> dict[str, Callable[[str], Any]]:
-        """URL scheme to a function that opens a listener; filled by extensions in `on_start`."""
-        found: dict[str, Callable[[str], Any]] = self.__dict__.setdefault("_carriers", {})
-        return found
-
-    # ---- for rooms above and beside ----
-
-    def call_soon(self, fn: Callable[..., Any], *args: Any) -> None:
-        """Call `fn(*args)` on the server's loop, from any thread. Nothing happens when it has ended."""
-        loop = self.loop
-        if loop is None:
-            raise StartError(f"{self!r} does not run")
-        if threading.get_ident() == self._thread_id:
-            loop.call_soon(fn, *args)
-        else:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(fn, *args)
-
-    def on_loop(self, fn: Callable[[], Any]) -> Any:
-        """What `fn()` gives on the server's loop. Blocks a caller in another thread."""
-        if threading.get_ident() == self._thread_id:
-            return fn()
-        done: Future[Any] = Future()
-
-        def run() -> None:
-            try:
-                done.set_result(fn())
-            except BaseException as error:
-                done.set_exception(error)
-
-        self.call_soon(run)
-        return done.result(timeout=30)
-
-    def at_stop(self, closer: Callable[[], Any]) -> None:
-        """Call (and await) `closer()` at the stop, after every `on_stop`, in reverse order."""
-        self._closers.append(closer)
 
     def _pin(self) -> None:
         if self.settings.pin is not None:

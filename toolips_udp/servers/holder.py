@@ -15,7 +15,8 @@ def explain(datagram: bool, address: Address, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         holder = find_holder(datagram, address)
         who = f" by {holder}" if holder else ""
-        return f"the address is in use{who} (EADDRINUSE). Fix: stop that program, or choose another port (0 picks a free one)"
+        fix = "Fix: stop that program, or choose another port (0 picks a free one)"
+        return f"the address is in use{who} (EADDRINUSE). {fix}"
     if error.errno in (errno.EACCES, errno.EPERM):
         if address.port < 1024:
             return (

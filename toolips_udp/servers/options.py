@@ -109,10 +109,11 @@ def read(call: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> O
     values |= {name: Value(call.get(name), "call" if name in call else "default") for name in OBJECTS}
     for name, found in values.items():
         number = found.value
-        if isinstance(number, int | float) and not isinstance(number, bool):
-            if number < 0 or (number == 0 and name not in MAY_BE_0):
-                least = "0 or more" if name in MAY_BE_0 else "a number above 0"
-                raise StartError(f"{name} ({found.source}) is {number!r}, expected {least}")
+        if isinstance(number, bool) or not isinstance(number, int | float):
+            continue
+        if number < 0 or (number == 0 and name not in MAY_BE_0):
+            least = "0 or more" if name in MAY_BE_0 else "a number above 0"
+            raise StartError(f"{name} ({found.source}) is {number!r}, expected {least}")
     return Options(values)
 
 

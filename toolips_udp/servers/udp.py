@@ -222,7 +222,7 @@ class UDPMode(ModeServer):
 
 
 def join(sock: socket.socket, group: str) -> None:
-    """Join a multicast group, `"239.1.2.3"` or `"239.1.2.3@eth0"` (also an interface's address). `OSError`, `StartError`."""
+    """Join a multicast group: `"239.1.2.3"`, or `"239.1.2.3@eth0"` (or an interface's address). Raises `StartError`."""
     host, _, interface = group.partition("@")
     try:
         address = Address(host)
