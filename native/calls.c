@@ -366,7 +366,11 @@ static int wire_timer_set(void *ctx, int fd, uint64_t deadline)
     return 0;
 }
 
-static int wire_timer_read(void *ctx, int fd) { return 0; }
+static int wire_timer_read(void *ctx, int fd)
+{
+    ((tudp_wire *)ctx)->deadline = TUDP_NEVER; /* it rings once */
+    return 0;
+}
 
 void tudp_wire_init(tudp_wire *w)
 {
