@@ -31,6 +31,7 @@ test: build
 # everything: long tests, and a piece of the simulation farm
 test-all: test
 	$(PYTEST) -m long
+	$(MAKE) sanitize
 	$(MAKE) farm SEEDS=200
 
 native-test:
