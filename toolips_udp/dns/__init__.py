@@ -22,6 +22,12 @@ _ROOMS = {
     "result": "Result",
     "adapters": "from_dnslib",
     "forward": "Forward",
+    "policy": "Blocklist Local Rebinding",
+    "views": "View DNS64",
+    "ratelimit": "RateLimit",
+    "store": "ZoneStore",
+    "importing": "from_chins",
+    "starting": "start serve",
 }
 _HOMES = {name: room for room, found in _ROOMS.items() for name in found.split()}
 

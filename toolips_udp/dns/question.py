@@ -92,3 +92,13 @@ class Question:
 
     def __repr__(self) -> str:
         return f"<Question {self.name} {self.type} from {self.client} over {self.transport}>"
+
+
+def derived(q: Question, name: bytes, qtype: int) -> Question:
+    """Another question on behalf of the same client: its view, its budget."""
+    query = Query(q.query.packet)
+    query.name, query.key, query.qtype, query.qclass = name, name.lower(), qtype, rrtypes.IN
+    query.rd, query.do, query.cd = True, q.query.do, q.query.cd
+    made = Question(query, q.client, q.transport, q.now, q.service)
+    made.work, made.view, made.connection, made.log = q.work, q.view, q.connection, q.log
+    return made

@@ -25,7 +25,8 @@ from .access import LOOPBACK, Prefixes
 from .handlers import Handler, HandlerFailed, Handlers, made_up_soa, no_data, to_result
 from .lookup import Zones
 from .query import Query, parse_query
-from .question import Question
+from .question import Question, derived
+from .ratelimit import RateLimit
 from .reply import encode_error, encode_reply, limit_of
 from .result import Result, error
 from .zone import RRset, Zone
@@ -82,12 +83,13 @@ class Service(Extension):
         access: Mapping[str, Iterable[str]] | None = None,
         timeout: float = 2.0,
         udp_size: int = edns.UDP_SIZE,
+        limit: RateLimit | None = None,
         cookies: bool = True,
         secret: bytes | None = None,
     ) -> None:
         self.handlers = Handlers()
         self.answers = Decorator(self, timeout)
-        self.steps: list[Any] = _grouped(steps)
+        self.steps: list[Any] = grouped(steps)
         self.listen = tuple(listen)
         self.id = id
         self.native = native
@@ -105,6 +107,7 @@ class Service(Extension):
         self.handler = UDPHandler(self._serve)
         self.clock: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
+        self.limit = limit
         self.watchers: list[Callable[[Question, Result], Any]] = []
         self.blocked: list[Callable[[Question, Any], Any]] = []
 
@@ -189,11 +192,25 @@ class Service(Extension):
         q.connection = c
         q.verified = q.verified or verified
         failed: Exception | None = None
+        if self.limit is not None and not q.verified:
+            decision = self.limit.decide(client.host, q.now)
+            if decision != "answer":
+                return self._limited(query, decision, options), None
         try:
             result = await self._result(q)
         except Exception as raised:
             result, failed = error(rrtypes.SERVFAIL, 0), raised
         return (None if result is None else self.encode(q, result, options)), failed
+
+    def _limited(self, query: Query, decision: str, options: bytes) -> bytes | None:
+        """Over the rate: BADCOOKIE to who can show a cookie next time, else a truncated reply or silence (E8)."""
+        if self.cookies is not None and edns.COOKIE in query.options:
+            return encode_reply(query, Result(rrtypes.BADCOOKIE), 512, options=options)
+        if decision == "drop":
+            return None
+        slipped = Result()
+        slipped.tc = True
+        return encode_reply(query, slipped, 512, options=options)
 
     def encode(self, q: Question, result: Result, options: bytes = b"") -> bytes:
         """A result as octets for this client."""
@@ -243,19 +260,32 @@ class Service(Extension):
                     return None
                 if made is not None:
                     return made  # type: ignore[return-value]
-        for step in self.steps:
+        given = await self.walk(self.steps, q)
+        if given == "drop":
+            return None
+        if named is not None and (given is None or given.rcode in (rrtypes.NXDOMAIN, rrtypes.REFUSED)):
+            # the name exists: a handler has other types of it
+            return no_data(self._soa(q) or made_up_soa(named.base))
+        return error(rrtypes.REFUSED, 20) if given is None else given
+
+    async def walk(self, steps: list[Any], q: Question) -> Any:
+        """The first answer of these steps, looked at by the lists before it; None when none answers."""
+        checks: list[Any] = []
+        for step in steps:
             given = step.ask(q)
             if inspect.isawaitable(given):
                 given = await given
-            if given is not None:
-                if given == "drop":
-                    return None
-                if named is not None and given.rcode in (rrtypes.NXDOMAIN, rrtypes.REFUSED):
-                    break  # the name exists: a handler has other types of it
-                return given  # type: ignore[no-any-return]
-        if named is not None:
-            return no_data(self._soa(q) or made_up_soa(named.base))
-        return error(rrtypes.REFUSED, 20)
+            if given is None:
+                if hasattr(step, "check"):
+                    checks.append(step.check)
+                continue
+            if given != "drop":
+                for check in checks:
+                    other = check(q, given)
+                    if other is not None:
+                        return other
+            return given
+        return None
 
     async def _handled(self, handler: Handler, q: Question) -> Result | str | None:
         try:
@@ -283,11 +313,7 @@ class Service(Extension):
 
     async def resolve(self, q: Question, name: bytes, qtype: int) -> Result:
         """Another question on behalf of one (`q.resolve`)."""
-        query = Query(q.query.packet)
-        query.name, query.key, query.qtype, query.qclass = name, name.lower(), qtype, rrtypes.IN
-        query.rd, query.do, query.cd = True, q.query.do, q.query.cd
-        inner = Question(query, q.client, q.transport, q.now, self)
-        inner.work, inner.view, inner.connection = q.work, q.view, q.connection
+        inner = derived(q, name, qtype)
         result = await self.ask(inner)
         q.work = inner.work
         return result or error(rrtypes.SERVFAIL)
@@ -337,7 +363,7 @@ class Decorator:
         return add
 
 
-def _grouped(steps: Iterable[Any]) -> list[Any]:
+def grouped(steps: Iterable[Any]) -> list[Any]:
     """Zones next to one another become one step."""
     made: list[Any] = []
     zones: list[Zone] = []

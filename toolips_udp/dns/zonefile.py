@@ -45,9 +45,9 @@ def load(
     return zone
 
 
-def read(text: str, origin: str | None, *, strict: bool = False) -> Zone:
-    """See `Zone.from_text`."""
-    return Reader("", None, None).zone(text, origin, None, strict)
+def read(text: str, origin: str | None, *, strict: bool = False, fallback: str | None = None) -> Zone:
+    """See `Zone.from_text`. `fallback` completes names where neither `origin` nor `$ORIGIN` does."""
+    return Reader("", None, None).zone(text, origin, fallback, strict)
 
 
 class Reader:

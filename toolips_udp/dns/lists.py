@@ -1,0 +1,263 @@
+"""Reads block and allow lists: hosts files, plain names, adblock syntax, RPZ (spec P3, P4).
+
+The kind is detected per file. What cannot be used is counted, never fatal.
+Imports names, namelist, zone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import FormatError
+from . import names, rrtypes, zonefile
+from .namelist import NameSet
+from .zone import RRset, Zone
+
+BLOCK, ALLOW, IMPORTANT = "block", "allow", "important"
+_LOCAL_NAMES = frozenset(
+    "localhost localhost.localdomain local broadcasthost ip6-localhost ip6-loopback ip6-localnet ip6-mcastprefix "
+    "ip6-allnodes ip6-allrouters ip6-allhosts 0.0.0.0".split()
+)
+_RPZ_ACTIONS = {b"\0": "nxdomain", b"\1*\0": "nodata", b"\x0crpz-passthru\0": "pass", b"\x08rpz-drop\0": "drop",
+                b"\x0crpz-tcp-only\0": "tcp"}  # fmt: skip
+
+
+@dataclass(slots=True)
+class Special:
+    """A rule that a plain name does not hold: an action of its own, types, clients, records."""
+
+    action: str = BLOCK
+    types: frozenset[int] | None = None
+    clients: tuple[str, ...] = ()
+    answer: str | None = None
+    records: list[RRset] = field(default_factory=list)
+    line: int = 0
+
+
+@dataclass(slots=True)
+class Rule:
+    """The rule that decided: list and line, what it says, how it answers."""
+
+    file: str
+    line: int
+    action: str
+    answer: str | None = None
+    records: list[RRset] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+class NameList:
+    """The rules of one file. `match` finds the one for a name."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.kind = ""
+        self.exact = NameSet()
+        self.below = NameSet()  # the name and everything below it
+        self.allow_exact = NameSet()
+        self.allow_below = NameSet()
+        self.special: dict[bytes, list[Special]] = {}
+        self.special_below: dict[bytes, list[Special]] = {}
+        self.addresses: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Special]] = []
+        self.client_addresses: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Special]] = []
+        self.unsupported = 0
+        self.count = 0
+
+    @classmethod
+    def load(cls, path: Path) -> NameList:
+        """Read a file; raises `OSError`, or `ZoneError` for an RPZ that is no zone."""
+        return cls.read(path.read_bytes().decode("utf-8", "replace"), str(path))
+
+    @classmethod
+    def read(cls, text: str, file: str = "") -> NameList:
+        """Rules from text."""
+        made = cls(file)
+        made.kind = kind_of(text)
+        if made.kind == "rpz":
+            made._rpz(zonefile.read(text, None, fallback="rpz."))
+        else:
+            take = {"hosts": made._hosts, "adblock": made._adblock, "names": made._names}[made.kind]
+            for number, line in enumerate(text.splitlines(), 1):
+                stripped = line.strip()
+                if stripped and stripped[0] not in "#!;[":
+                    try:
+                        take(stripped, number)
+                    except FormatError:
+                        made.unsupported += 1
+        for table in (made.exact, made.below, made.allow_exact, made.allow_below):
+            table.seal()
+        return made
+
+    def _add(self, table: NameSet, text: str, line: int) -> None:
+        table.add(names.fold(names.from_text(text)), line)
+        self.count += 1
+
+    def _hosts(self, line: str, number: int) -> None:
+        words = line.partition("#")[0].split()
+        for word in words[1:]:
+            if word.lower() not in _LOCAL_NAMES:
+                self._add(self.exact, word, number)
+
+    def _names(self, line: str, number: int) -> None:
+        word = line.partition("#")[0].split()[0]
+        self._add(self.below, word.removeprefix("*."), number)
+
+    def _adblock(self, line: str, number: int) -> None:
+        action = ALLOW if line.startswith("@@") else BLOCK
+        body, _, options = line.removeprefix("@@").partition("$")
+        special = Special(action, line=number)
+        plain = True
+        for option in options.split(",") if options else ():
+            key, _, value = option.partition("=")
+            if key == "important":
+                special.action = IMPORTANT if action == BLOCK else ALLOW
+            elif key == "dnstype" and not value.startswith("~"):
+                special.types = frozenset(rrtypes.type_number(t) for t in value.split("|"))
+            elif key == "client" and not value.startswith("~"):
+                special.clients = tuple(value.strip("'\"").split("|"))
+            else:
+                raise FormatError(f"option {key} is not supported")
+            plain = False
+        below = body.startswith("||")
+        name = body.removeprefix("||").removesuffix("|").removesuffix("^").strip("|")
+        if not name or any(mark in name for mark in "*/:^ "):
+            raise FormatError("only whole names are supported")
+        if plain:
+            block, allow = (self.below, self.allow_below) if below else (self.exact, self.allow_exact)
+            self._add(allow if action == ALLOW else block, name, number)
+            return
+        table = self.special_below if below else self.special
+        table.setdefault(names.fold(names.from_text(name)), []).append(special)
+        self.count += 1
+
+    def _rpz(self, zone: Zone) -> None:
+        for key, node in zone.nodes.items():
+            if key == zone.key or not node:
+                continue
+            labels = names.split(key[: len(key) - len(zone.key)] + names.ROOT)
+            special = self._rpz_action(node)
+            trigger = labels[-1]
+            if trigger in (b"rpz-ip", b"rpz-client-ip"):
+                try:
+                    network = rpz_network(labels[:-1])
+                except ValueError:
+                    self.unsupported += 1
+                    continue
+                (self.addresses if trigger == b"rpz-ip" else self.client_addresses).append((network, special))
+            elif trigger.startswith(b"rpz-"):
+                self.unsupported += 1
+                continue
+            elif labels[0] == b"*":
+                self.special_below.setdefault(b"\1*" + names.join(labels[1:]), []).append(special)
+            else:
+                self.special.setdefault(names.join(labels), []).append(special)
+            self.count += 1
+
+    @staticmethod
+    def _rpz_action(node: dict[int, RRset]) -> Special:
+        cname = node.get(rrtypes.CNAME)
+        line = next(iter(node.values())).place & 0xFFFFFFFFFF
+        answer = _RPZ_ACTIONS.get(cname.rdatas[0].lower()) if cname else None
+        if answer == "pass":
+            return Special(ALLOW, line=line)
+        if answer:
+            return Special(BLOCK, answer=answer, line=line)
+        return Special(BLOCK, answer="records", records=list(node.values()), line=line)
+
+    def match(self, key: bytes, qtype: int, client: str) -> Rule | None:
+        """The rule for a folded name: the most specific one; at one name allow beats block."""
+        at = 0
+        while True:
+            here = key[at:]
+            found = self._at(here, at == 0, qtype, client)
+            if found is not None:
+                return found
+            if not key[at]:
+                return None
+            at += 1 + key[at]
+
+    def _at(self, name: bytes, whole: bool, qtype: int, client: str) -> Rule | None:
+        specials = list(self.special_below.get(name, ()))
+        if whole:
+            specials += self.special.get(name, ())
+        else:
+            specials += self.special_below.get(b"\1*" + name, ())
+        fitting = [s for s in specials if fits(s, qtype, client)]
+        for wanted in (IMPORTANT, ALLOW):
+            for special in fitting:
+                if special.action == wanted:
+                    return self._rule(special)
+        line = self.allow_below.find(name)
+        if line is None and whole:
+            line = self.allow_exact.find(name)
+        if line is not None:
+            return Rule(self.file, line, ALLOW)
+        if fitting:
+            return self._rule(fitting[0])
+        line = self.below.find(name)
+        if line is None and whole:
+            line = self.exact.find(name)
+        return Rule(self.file, line, BLOCK) if line is not None else None
+
+    def _rule(self, special: Special) -> Rule:
+        action = BLOCK if special.action == IMPORTANT else special.action
+        return Rule(self.file, special.line, action, special.answer, special.records)
+
+    def match_address(self, text: str, client: bool = False) -> Rule | None:
+        """The rule for an address in an answer, or of a client: the longest prefix."""
+        table = self.client_addresses if client else self.addresses
+        if not table:
+            return None
+        address = ipaddress.ip_address(text)
+        fitting = [(n.prefixlen, s) for n, s in table if n.version == address.version and address in n]
+        return self._rule(max(fitting, key=lambda pair: pair[0])[1]) if fitting else None
+
+
+def kind_of(text: str) -> str:
+    """`rpz`, `adblock`, `hosts` or `names`, from the first lines that tell."""
+    for line in text.splitlines()[:2000]:
+        stripped = line.strip()
+        words = stripped.split()
+        if not words or stripped[0] in "#;":
+            continue
+        if words[0] in ("$TTL", "$ORIGIN") or "SOA" in words:
+            return "rpz"
+        if stripped.startswith(("||", "@@", "!", "[Adblock")) or stripped.endswith("^"):
+            return "adblock"
+        try:
+            ipaddress.ip_address(words[0].partition("%")[0])
+            return "hosts"
+        except ValueError:
+            return "names"
+    return "names"
+
+
+def fits(special: Special, qtype: int, client: str) -> bool:
+    if special.types is not None and qtype not in special.types:
+        return False
+    if not special.clients:
+        return True
+    address = ipaddress.ip_address(client.partition("%")[0])
+    for text in special.clients:
+        try:
+            if address in ipaddress.ip_network(text, strict=False):
+                return True
+        except (ValueError, TypeError):
+            continue
+    return False
+
+
+def rpz_network(labels: tuple[bytes, ...]) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """The prefix that an RPZ owner spells: `24.0.2.0.192`, `48.zz.db8.2001`."""
+    bits, *parts = [label.decode("ascii", "replace") for label in labels]
+    if len(parts) == 4 and "zz" not in parts and all(p.isdigit() for p in parts):
+        return ipaddress.IPv4Network(f"{'.'.join(reversed(parts))}/{bits}", strict=False)
+    text = ":".join("" if part == "zz" else part for part in reversed(parts))
+    if "zz" in parts:
+        text = text if not text.startswith(":") else ":" + text
+        text = text if not text.endswith(":") else text + ":"
+    return ipaddress.IPv6Network(f"{text}/{bits}", strict=False)
