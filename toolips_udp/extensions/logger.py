@@ -52,7 +52,7 @@ class Logger(Extension):
         self.file_level = level_of(file_level)
         self.lost = 0
         self._stream = stream
-        self._listener: logging.handlers.QueueListener | None = None
+        self._listener: _Back | None = None
         self._front: _Front | None = None
         self._logger: logging.Logger | None = None
         self._level_before = logging.NOTSET
@@ -73,7 +73,7 @@ class Logger(Extension):
             targets.append(kept)
         waiting: queue.Queue[logging.LogRecord] = queue.Queue(QUEUED)
         self._front = _Front(waiting, self)
-        self._listener = logging.handlers.QueueListener(waiting, *targets, respect_handler_level=True)
+        self._listener = _Back(waiting, *targets, respect_handler_level=True)
         self._listener.start()
         self._logger, self._level_before = logger, logger.level
         logger.setLevel(min([self.level, *([self.file_level] if self.file is not None else [])]))
@@ -107,6 +107,13 @@ class _Front(logging.handlers.QueueHandler):
             self.queue.put_nowait(record)
         except queue.Full:
             self._owner.lost += 1
+
+
+class _Back(logging.handlers.QueueListener):
+    """The writing thread."""
+
+    def enqueue_sentinel(self) -> None:
+        self.queue.put(None)  # waits for room: the end must not be lost as a line may be
 
 
 class _Lines(logging.Formatter):
