@@ -27,7 +27,7 @@ class serve:
         module: Any,
         ip: AnyAddress | tuple[Any, ...] = DEFAULT,
         *,
-        workers: int = 1,
+        workers: int | str = 1,
         threads: int | None = None,
         **settings: Any,
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from .address import Address, AnyAddress
 from .errors import StartError
 from .manifest import find, name_of, read
 from .modes import AnyMode, Mode, modes_of
-from .servers import options
+from .servers import options, source
 from .servers.base import Server
 from .servers.signals import Answering, keep_serving_after_main
 
@@ -29,7 +30,7 @@ def start(
     module: Any,
     ip: AnyAddress | tuple[Any, ...] = DEFAULT,
     *,
-    workers: int = 1,
+    workers: int | str = 1,
     threads: int | None = None,
     block: bool = False,
     **settings: Any,
@@ -72,7 +73,7 @@ def prepare(
     module: Any,
     ip: Any,
     *,
-    workers: int = 1,
+    workers: int | str = 1,
     threads: int | None = None,
     settings: dict[str, Any],
 ) -> Server:
@@ -82,9 +83,31 @@ def prepare(
     values = options.read(settings)
     if isinstance(threads, bool) or (threads is not None and (not isinstance(threads, int) or threads < 1)):
         raise StartError(f"threads={threads!r}: expected a number of workers, 1 or more, or None")
+    _refuse_inside_a_worker()
+    count = _count_workers(workers)
+    if count == 1:
+        return Server(modes, read(module), addresses, values, threads)
+    from .supervisor import SupervisedServer
+
+    return SupervisedServer(modes, read(module), addresses, values, threads, count)
+
+
+def _count_workers(workers: int | str) -> int:
+    if workers == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(workers, str) and workers.isdigit():
+        workers = int(workers)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise StartError(f"workers={workers!r}: expected a number of processes, 1 or more")
-    return Server(modes, read(module), addresses, values, threads)
+        raise StartError(f"workers={workers!r}: expected a number of processes, 1 or more, or 'auto'")
+    return workers
+
+
+def _refuse_inside_a_worker() -> None:
+    if source.importing:
+        raise StartError(
+            "a worker imports this module, and the module starts a server while it is imported, which would never "
+            'end. Put start(...) under  if __name__ == "__main__":'
+        )
 
 
 def kill(target: Any) -> None:
@@ -130,7 +153,7 @@ def _servers_of(module: Any) -> list[Server]:
         module = find(module)
     except StartError:
         return []
-    return [server for server in running() if server.module is module]
+    return [server for server in running() if module in (server.module, server.manifest.module)]
 
 
 def _title(target: Any) -> str:

@@ -29,7 +29,7 @@ ADDRESSES = (
 )
 SETTINGS = (
     *ADDRESSES,
-    Setting("workers", "processes that serve", int, 1),
+    Setting("workers", "processes that serve: a number, or auto", str, "1"),
     Setting("threads", "threads of the job pool", int),
     Setting("live", "show what to try, and the counters once per second", bool, False),
     *KNOWN.values(),
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
     if options.live:
         threading.Thread(target=_live.show, args=(over,), daemon=True).start()
     try:
-        start(modes, options.module, addresses, block=True, **chosen(options))
+        server = start(modes, options.module, addresses, block=True, **chosen(options))
     finally:
         over.set()
-    return 0
+    return server.exit_code

@@ -99,14 +99,13 @@ class ThreadRunner:
         *,
         most: int = MOST,
         ordered: bool = False,
-        schedule: Schedule | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.loop = loop
         self.pool = pool
         self.most = most
         self.ordered = ordered
-        self.schedule = schedule
+        self.schedule: Schedule | None = None
         self._open: dict[int, PacketJob] = {}  # on the loop's thread only
         self._effects: deque[tuple[Any, ...]] = deque()
         self._rung = False
@@ -137,7 +136,7 @@ class ThreadRunner:
     @property
     def running(self) -> list[str]:
         """The handlers that have not ended, for messages."""
-        return [self.pipeline.names[job.handler] for job in self._open.values()]
+        return [job.pipeline.names[job.handler] for job in self._open.values()]
 
     def effect(self, fn: Callable[..., Any], *args: Any) -> None:
         """Call `fn(*args)` on the loop, after all effects before it. From any thread."""
@@ -169,7 +168,7 @@ class ThreadRunner:
             self._next(job.c.address)
         self.pipeline.endpoint.finished(job.c, word, False)
         if error is not None:
-            self.pipeline.failed(job.c, error, job.handler)
+            job.pipeline.failed(job.c, error, job.handler)
 
     def _next(self, client: Any) -> None:
         """The packet of this client that waits longest, with `ordered`."""
@@ -194,10 +193,11 @@ class ThreadRunner:
 class PacketJob:
     """One packet on its way through a worker."""
 
-    __slots__ = ("c", "handler", "runner", "worker")
+    __slots__ = ("c", "handler", "pipeline", "runner", "worker")
 
     def __init__(self, runner: ThreadRunner, c: Any, handler: UDPHandler) -> None:
         self.runner = runner
+        self.pipeline = runner.pipeline  # a reload may give the runner another one meanwhile
         self.c = c
         self.handler = handler
         self.worker: int | None = None
@@ -206,7 +206,7 @@ class PacketJob:
     def run(self, worker: int) -> None:
         """Run the handler, in the thread of `worker`."""
         runner = self.runner
-        pipeline = runner.pipeline
+        pipeline = self.pipeline
         io = UDPIOConnection(self.c, worker, runner.effect, pipeline.handlers)
         word, failure = "handled", None
         try:

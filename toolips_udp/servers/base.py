@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import inspect
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
@@ -28,6 +29,7 @@ from ..journal import Journal
 from ..modes import Mode
 from .calls import Calls
 from .mode import MODE_CLASSES, Counts, ModeServer
+from .reloading import Reloading
 from .timers import Timer, Timers
 from .watchdog import Watchdog
 
@@ -44,7 +46,7 @@ PATIENCE = 5.0
 """Seconds that `stop` waits after the drain time for a loop that somebody holds."""
 
 
-class Server(Calls):
+class Server(Calls, Reloading):
     """A module that is being served. Made by `start` and `serve`.
 
     `address` is the real address of the first mode, `addresses` maps each mode to
@@ -73,6 +75,10 @@ class Server(Calls):
         self.exit_code = 0
         self.ready = False
         """Whether it takes work: false before the start, from the first moment of a drain on, and after."""
+        self.endpoint_options: dict[str, Any] = {}
+        """More arguments for the endpoint: memory that a supervisor shares."""
+        self.first_stages: list[Any] = []
+        """Native stages before those of the extensions."""
         self.admin: Admin | None = None
         self.control: Control | None = None
         self._modes: list[ModeServer] = []
@@ -90,6 +96,7 @@ class Server(Calls):
         self._after: list[Any] = []  # extensions that have started, in order
         self._closers: list[Callable[[], Any]] = []
         self._task: asyncio.Task[None] | None = None
+        self._reloading = asyncio.Lock()
         self._bind(modes, addresses)
 
     # ---- what users read ----
@@ -147,8 +154,7 @@ class Server(Calls):
         for attempt in range(20):
             port = 0
             for mode, wanted in zip(modes, addresses, strict=True):
-                room, _, name = MODE_CLASSES[mode.name].partition(":")
-                serving: ModeServer = getattr(importlib.import_module(room), name)(self)
+                serving = self._make_mode(mode)
                 self._modes.append(serving)
                 address = Address(wanted.host, port) if shared and port else wanted
                 try:
@@ -164,6 +170,9 @@ class Server(Calls):
                 port = port or serving.address.port
             else:
                 return
+
+    def _make_mode(self, mode: Mode) -> ModeServer:
+        return load_mode(mode)(self)
 
     def _unbind(self) -> None:
         for mode in self._modes:
@@ -222,22 +231,7 @@ class Server(Calls):
         self.loop = asyncio.get_running_loop()
         LOOPS.add(self.loop)
         try:
-            from .pool import make_manager
-
-            self._processes, self.pool = await make_manager(self, self.loop)
-            self._closers.append(self._processes.close_soon)
-            self._pin()
-            for extension in self.extensions:
-                begin = hook(extension, "on_start")
-                self._after.append(extension)
-                if begin is not None:
-                    try:
-                        await _maybe(begin(self))
-                    except BaseException:
-                        self._after.pop()
-                        raise
-            for mode in self._modes:
-                await mode.open()
+            await self._open_parts()
             await self._open_doors()
         except BaseException:
             await self._finish()
@@ -247,9 +241,32 @@ class Server(Calls):
         if self.settings.watchdog:
             self._watchdog = Watchdog(self, self.settings.watchdog)
             self._watchdog.start()
-        self.journal.announce(self._start_line())
+        self._announce()
         if self._stop_asked:
             self._stop.set()
+
+    async def _open_parts(self) -> None:
+        """The workers of the pool, the extensions in order, then the modes."""
+        from .pool import make_manager
+
+        assert self.loop is not None
+        self._processes, self.pool = await make_manager(self, self.loop)
+        self._closers.append(self._processes.close_soon)
+        self._pin()
+        for extension in self.extensions:
+            begin = hook(extension, "on_start")
+            self._after.append(extension)
+            if begin is not None:
+                try:
+                    await _maybe(begin(self))
+                except BaseException:
+                    self._after.pop()
+                    raise
+        await self._open_modes()
+
+    async def _open_modes(self) -> None:
+        for mode in self._modes:
+            await mode.open()
 
     async def _open_doors(self) -> None:
         """The admin listener and the control socket."""
@@ -414,16 +431,21 @@ class Server(Calls):
             await asyncio.wait([self._task])
             raise
 
-    def _pin(self) -> None:
-        if self.settings.pin is not None:
-            import os
+    def become(self, manifest: Manifest) -> None:
+        """Serve another reading of the module; its extensions have started. On the loop's thread."""
+        self.manifest = manifest
+        self.extensions = tuple(manifest.extensions)
+        self.handlers = ({} if manifest.main is None else {None: manifest.main}) | manifest.handlers
+        self._after = list(manifest.extensions)
+        for mode in self._modes:
+            mode.swap()
 
-            try:
-                os.sched_setaffinity(0, {self.settings.pin})
-            except (AttributeError, OSError) as error:
-                raise StartError(
-                    f"pin={self.settings.pin}: this thread cannot be kept on that core: {error}"
-                ) from None
+    def _pin(self) -> None:
+        if self.settings.pin:
+            pin_to(self.settings.pin[0])
+
+    def _announce(self) -> None:
+        self.journal.announce(self._start_line())
 
     def _start_line(self) -> str:
         found = self.manifest
@@ -437,6 +459,21 @@ class Server(Calls):
         if self.extensions:
             line += f"; extensions: {', '.join(found.called(e) for e in self.extensions)}"
         return line
+
+
+def pin_to(core: int) -> None:
+    """Keep this thread, and those it starts, on one core. `StartError` when that cannot be."""
+    try:
+        os.sched_setaffinity(0, {core})
+    except (AttributeError, OSError) as error:
+        raise StartError(f"pin={core}: this thread cannot be kept on that core: {error}") from None
+
+
+def load_mode(mode: Mode) -> type[ModeServer]:
+    """The class that serves a mode."""
+    room, _, name = MODE_CLASSES[mode.name].partition(":")
+    found: type[ModeServer] = getattr(importlib.import_module(room), name)
+    return found
 
 
 async def _maybe(result: Any) -> Any:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .base import Server
 
 MOST = 65_536
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 Command = Callable[..., Any]
 """`f(server, **arguments)`, plain or `async def`; its result must be JSON."""
@@ -69,6 +69,17 @@ def settings(server: Server) -> dict[str, Any]:
     """Each setting with its value and where it came from."""
     found = server.settings
     return {name: {"value": _plain(found[name]), "source": found.source(name)} for name in found}
+
+
+@command("reload")
+async def reload(server: Server) -> list[str]:
+    """Load the module anew, without losing a datagram. What could not be carried over."""
+    try:
+        return await server.reload_async()
+    except (ToolipsError, OSError):
+        raise
+    except Exception as error:  # what the user's module raised
+        raise StartError(f"{type(error).__name__}: {error}") from error
 
 
 @command("stop")

@@ -18,6 +18,7 @@ later ones gets the port that the first one got.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -40,6 +41,10 @@ class ModeServer:
 
     mode: ClassVar[Mode]
     address: Address
+    swaps: ClassVar[bool] = True
+    """Whether it can serve another reading of the module: see `swap`."""
+    endpoint: Any = None
+    """The datagram endpoint, of a mode that has one and is open."""
     detail: str = ""
     """Said in the start line, as in `native`."""
 
@@ -50,9 +55,19 @@ class ModeServer:
         """Make the sockets; set `self.address`."""
         raise NotImplementedError
 
+    def adopt(self, sock: socket.socket) -> None:
+        """Instead of `bind`: serve a bound socket that was made elsewhere; set `self.address`."""
+        raise NotImplementedError
+
     async def open(self) -> None:
         """Begin to serve."""
         raise NotImplementedError
+
+    def swap(self) -> None:
+        """Serve the server's new manifest from now on; not called when `swaps` is False."""
+
+    def halt(self) -> None:
+        """Take nothing new from now on; what is in flight goes on. The socket belongs to another process."""
 
     async def drain(self, until: float) -> None:
         """Take nothing new and end what is in flight, at the latest at loop time `until`."""

@@ -40,7 +40,7 @@ define(
     Setting("max-jobs", "packets queued for threads; more are counted queue_full", int, 1024),
     Setting("admin", "address of the admin listener: /healthz /readyz /metrics /counters"),
     Setting("control", "make the control socket by which commands find this server", bool, True),
-    Setting("pin", "CPU core for the server's thread", int),
+    Setting("pin", "CPU core for the server's thread; with workers one per worker: 0,1", int, (), many=True),
     Setting("drain", "seconds that work in flight gets at a stop", float, 5.0),
     Setting("transport", "native or portable; the best that works unless named"),
     Setting("receive-buffer", "bytes asked of the kernel for the receive buffer", int, 4 << 20),
@@ -60,9 +60,15 @@ define(
     Setting("max-body", "HTTP: bytes of the body of a request", int, 64 * 1024),
     Setting("proxies", "HTTP: addresses of proxies whose forwarded-for header counts", str, (), many=True),
     Setting("origins", "HTTP: other origins that may open a WebSocket", str, (), many=True),
+    Setting("steer", "offset of the payload byte that chooses the worker; without it the client's address", int),
+    Setting("worker-max-age", "seconds after which a worker is replaced by a fresh one", float),
+    Setting("worker-max-rss", "MiB of memory above which a worker is replaced by a fresh one", float),
+    Setting("quarantine", "keep out packets that killed two workers", bool, True),
+    Setting("user", "the user to become after the sockets are bound"),
+    Setting("harden", "give up rights, files and system calls that a server does not need", bool, False),
     Setting("sharded", "peer houses with several workers: each has clients of its own", bool, False),
 )
-MAY_BE_0 = {"pin", "drain", "age_limit", "watchdog"}
+MAY_BE_0 = {"steer", "drain", "age_limit", "watchdog"}
 
 
 class Options(Mapping[str, Any]):
@@ -101,7 +107,14 @@ def read(call: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> O
             )
     plain = {name: value for name, value in call.items() if name in KNOWN and value is not None}
     try:
-        given = {name: convert(KNOWN[name], _plain(value), "the call") for name, value in plain.items()}
+        given = {
+            name: convert(
+                KNOWN[name],
+                [value] if KNOWN[name].many and isinstance(value, int) else _plain(value),
+                "the call",
+            )
+            for name, value in plain.items()
+        }
         values = resolve(list(KNOWN.values()), {}, os.environ if environ is None else environ, {})
     except SettingError as error:
         raise StartError(str(error)) from None

@@ -38,8 +38,8 @@ async def make_manager(server: Server, loop: asyncio.AbstractEventLoop) -> tuple
         workers = manager.add_workers(size, kind)
         if served is None:
             return manager, ThreadPool(workers) if workers else None
-        await _load_everywhere(manager, workers, served)
-        return manager, ProcessPool(workers, server)
+        await _load_everywhere(manager, workers, served, 0)
+        return manager, ProcessPool(workers, server, manager, served)
     except BaseException:
         manager.close()
         raise
@@ -52,10 +52,12 @@ def _pool_size(server: Server) -> int:
     return default_size() if any(h is not None and h.kind == "threaded" for h in handlers) else 0
 
 
-async def _load_everywhere(manager: ProcessManager, workers: list[Worker], served: dict[str, Any]) -> None:
+async def _load_everywhere(
+    manager: ProcessManager, workers: Sequence[Worker], served: dict[str, Any], generation: int
+) -> None:
     from .remote import load_served
 
-    manager.everywhere(Job(load_served, (served,)))
+    manager.everywhere(Job(load_served, (served, generation)))
     # each child works on its jobs in order: an empty one tells that the module is loaded
     for future in manager.distribute(*[Job(_loaded)] * len(workers), workers=[w.id for w in workers]):
         try:
@@ -82,6 +84,9 @@ class ThreadPool:
         worker = self._choose(number)
         worker.submit(Job(job.run, (worker.id,)), keep=False)
 
+    async def reload(self) -> None:
+        """Threads see the new module by themselves."""
+
     def _choose(self, number: int | None) -> Worker:
         if number is not None and number in self._workers:
             return self._workers[number]
@@ -91,9 +96,19 @@ class ThreadPool:
 class ProcessPool(ThreadPool):
     """Handlers in process workers: packets and effects travel as msgpack, never pickled."""
 
-    def __init__(self, workers: Sequence[Worker], server: Server) -> None:
+    def __init__(
+        self, workers: Sequence[Worker], server: Server, manager: ProcessManager, served: dict[str, Any]
+    ) -> None:
         super().__init__(workers)
         self._server = server
+        self._manager = manager
+        self._served = served
+        self._generation = 0
+
+    async def reload(self) -> None:
+        """Load the module anew in every child; the first that cannot raises `StartError`."""
+        self._generation += 1
+        await _load_everywhere(self._manager, list(self._workers.values()), self._served, self._generation)
 
     def submit(self, job: PacketJob, number: int | None = None) -> None:
         """Queue a packet's job: for worker `number`, else for the least busy."""

@@ -19,28 +19,44 @@ from ..jobs.child import Line, Main
 from ..runners.inline import folded
 from ..typed import Malformed
 from . import plain, source
+from .reloading import load_again
 
 _calls: dict[str | None, Callable[[Any], Any]] = {}
 _problem: str | None = "the module was not loaded"
+_generation = -1
+_module: Any = None
 
 
-def load_served(served: dict[str, Any]) -> None:
-    """Import the served module and find its handlers. Runs once in each child, also in later ones."""
-    global _problem
+def load_served(served: dict[str, Any], generation: int) -> None:
+    """Import the served module and find its handlers; anew when it was loaded for an older generation.
+
+    Runs in each child, also in later ones.
+    """
+    global _problem, _generation, _module
+    if generation <= _generation:
+        return
     try:
-        if "main" in served:
-            Main.load()
-            module: Any = sys.modules["__main__"]
+        if _module is not None:
+            found = load_again(_module)
         else:
-            module = source.load(served)
-        found = manifest.read(module)
+            _module = _import(served)
+            found = manifest.read(_module)
     except BaseException as error:
         _problem = f"{type(error).__name__}: {error}"
         raise
+    _generation = generation
+    _calls.clear()
     for each in [found.main, *found.handlers.values()]:
         if each is not None:
             _calls[each.name] = folded(each)
     _problem = None
+
+
+def _import(served: dict[str, Any]) -> Any:
+    if "main" in served:
+        Main.load()
+        return sys.modules["__main__"]
+    return source.load(served)
 
 
 def check_loaded() -> None:

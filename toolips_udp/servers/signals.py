@@ -38,6 +38,8 @@ class Answering:
 
     def __enter__(self) -> Answering:
         if threading.current_thread() is threading.main_thread():
+            if hasattr(signal, "SIGHUP"):
+                self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._reload)
             for number in SIGNALS:
                 with contextlib.suppress(ValueError, OSError):
                     self._before[number] = signal.signal(number, self._answer)
@@ -48,6 +50,10 @@ class Answering:
             if before is not None:
                 signal.signal(number, before)
 
+    def _reload(self, number: int, frame: FrameType | None) -> None:
+        for server in self._servers:
+            threading.Thread(target=_reload_and_tell, args=(server,), daemon=True).start()
+
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             _end_now(128 + number)
@@ -57,6 +63,12 @@ class Answering:
                 continue  # not started yet: who starts it looks at `asked`
             # In a thread: the signal may have come while this one held a lock that a stop needs.
             threading.Thread(target=server.stop, kwargs={"wait": False}, daemon=True).start()
+
+
+def _reload_and_tell(server: Server) -> None:
+    """SIGHUP: the new module, or the old one and a line that says why."""
+    with contextlib.suppress(Exception):  # said by the server itself
+        server.reload()
 
 
 def keep_serving_after_main(server: Server) -> None:
@@ -71,11 +83,19 @@ def keep_serving_after_main(server: Server) -> None:
         register: Callable[..., Any] | None = getattr(threading, "_register_atexit", None)
         if register is not None:
             register(_after_main)
-    if (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    ):
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _reload_kept)
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _terminate)
+
+
+def _reload_kept(number: int, frame: FrameType | None) -> None:
+    """SIGHUP while the main script still runs."""
+    for server in _kept:
+        if server.running:
+            threading.Thread(target=_reload_and_tell, args=(server,), daemon=True).start()
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -102,8 +122,9 @@ def _after_main() -> None:
         for server in servers:
             server.wait()
             server.stop()
-    if any(server.exit_code for server in servers):
-        _end_now(1)
+    code = max(server.exit_code for server in servers)
+    if code:
+        _end_now(code)
 
 
 def _end_now(code: int) -> None:

@@ -49,12 +49,12 @@ class UDPMode(ModeServer):
         self._final: dict[str, int] | None = None
         self._unfinished: list[str] = []
         self._draining = False
+        self._halted = False
 
     def bind(self, address: Address) -> None:
         """Make and bind the socket; nobody else may share it."""
-        self._transport = transports.choose(self.server.settings.transport)
-        self.detail = self._transport.__name__.rpartition(".")[2]
         self._check_threads()
+        self._choose_transport()
         if self.detail == "memory":
             self.adopt(self._transport.bind(address))
             return
@@ -70,16 +70,21 @@ class UDPMode(ModeServer):
             sock.bind(address.sockaddr())
             for group in self.server.settings.multicast:
                 join(sock, group)
+            self.adopt(sock)
         except BaseException:
             sock.close()
             raise
-        self.adopt(sock)
 
     def adopt(self, sock: socket.socket) -> None:
         """Serve a socket that was made elsewhere: inherited, from systemd, or from a supervisor."""
+        self._choose_transport()
         self.sock = sock
         self.address = Address.of(sock.getsockname())
         self.receive_buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+    def _choose_transport(self) -> None:
+        self._transport = transports.choose(self.server.settings.transport)
+        self.detail = self._transport.__name__.rpartition(".")[2]
 
     def _check_threads(self) -> None:
         read_schedule(self.server.settings.router_threads, self.server.threads)
@@ -98,23 +103,7 @@ class UDPMode(ModeServer):
         server, settings = self.server, self.server.settings
         assert self.sock is not None
         loop = asyncio.get_running_loop()
-        pipeline = self.pipeline = Pipeline(server.manifest, server, with_stages=self.detail != "portable")
-        pipeline.on_error, pipeline.on_drop = settings.on_error, settings.on_drop
-        pipeline.connection_class = self._transport.connection_class
-        kinds = {h.kind for h in pipeline.calls}
-        if "async" in kinds:
-            self._stepper = pipeline.stepper = Stepper(loop, settings.max_async)
-        if server.pool is not None:
-            schedule = read_schedule(settings.router_threads, server.threads)
-            pipeline.pick = schedule.pick if schedule is not None and "inline" in kinds else None
-            self._threads = pipeline.threads = ThreadRunner(
-                pipeline,
-                loop,
-                server.pool,
-                most=settings.max_jobs,
-                ordered=settings.ordered,
-                schedule=schedule,
-            )
+        pipeline = self._fold(loop)
         limits: dict[str, Any] = {"slot_room": settings.slot}
         if self.detail != "portable":
             limits["age_limit"] = settings.age_limit
@@ -126,10 +115,39 @@ class UDPMode(ModeServer):
             max_sessions=settings.max_sessions,
             max_async=settings.max_async,
             **limits,
+            **server.endpoint_options,
         )
         self.endpoint.attach(loop)
         self._tidy = loop.call_later(TIDY, self._tidy_up, loop)
         self._warn_of_small_buffer()
+
+    def _fold(self, loop: asyncio.AbstractEventLoop) -> Pipeline:
+        """The pipeline of the server's manifest, with what its handlers need."""
+        server, settings = self.server, self.server.settings
+        pipeline = self.pipeline = Pipeline(server.manifest, server, with_stages=self.detail != "portable")
+        pipeline.on_error, pipeline.on_drop = settings.on_error, settings.on_drop
+        pipeline.connection_class = self._transport.connection_class
+        if self.detail != "portable":
+            pipeline.stages = [*server.first_stages, *pipeline.stages]
+        kinds = {h.kind for h in pipeline.calls}
+        if "async" in kinds:
+            self._stepper = pipeline.stepper = self._stepper or Stepper(loop, settings.max_async)
+        if server.pool is not None:
+            schedule = read_schedule(settings.router_threads, server.threads)
+            pipeline.pick = schedule.pick if schedule is not None and "inline" in kinds else None
+            if self._threads is None:
+                self._threads = ThreadRunner(
+                    pipeline, loop, server.pool, most=settings.max_jobs, ordered=settings.ordered
+                )
+            self._threads.pipeline, self._threads.schedule = pipeline, schedule
+            pipeline.threads = self._threads
+        return pipeline
+
+    def swap(self) -> None:
+        """Serve the server's new manifest from the next packet on; what is in flight ends as it began."""
+        pipeline = self._fold(asyncio.get_running_loop())
+        pipeline.endpoint = self.endpoint
+        self.endpoint.swap(pipeline)
 
     def _tidy_up(self, loop: asyncio.AbstractEventLoop) -> None:
         self.endpoint.tidy()
@@ -152,7 +170,7 @@ class UDPMode(ModeServer):
         if endpoint is None:
             return
         self._draining = True
-        left = endpoint.refresh() // SMALLEST_CHARGE + 1
+        left = 0 if self._halted else endpoint.refresh() // SMALLEST_CHARGE + 1
         while left > 0 and loop.time() < until:
             before = endpoint.counters["received"] - endpoint.counters["kernel"]
             endpoint.turn()
@@ -175,6 +193,12 @@ class UDPMode(ModeServer):
         endpoint.flush()
         if self._stepper is not None:
             await self._stepper.close()
+
+    def halt(self) -> None:
+        """Read nothing more; handlers in flight end, and answer, in `drain`."""
+        self._halted = True
+        if self.endpoint is not None:
+            self.endpoint.detach()
 
     def _name_unfinished(self) -> list[str]:
         found = [] if self._threads is None else self._threads.running

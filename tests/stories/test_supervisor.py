@@ -1,0 +1,499 @@
+"""Many workers on one port: what the supervisor promises, on real processes."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from toolips_udp import UDP, BindError, StartError, handler, start
+from toolips_udp.supervisor import group as group_room
+
+ROOT = Path(__file__).parents[2]
+MODULE = """
+import asyncio, ctypes, os, random, time
+from toolips_udp import Extension, handler
+
+VERSION = 1
+
+class Keep(Extension):
+    def on_start(self, server):
+        self.seen = 0
+    def export(self):
+        return {"seen": self.seen}
+    def restore(self, state):
+        self.seen = state["seen"]
+
+keep = Keep()
+
+@handler
+async def main(c):
+    verb, _, rest = c.text.partition(" ")
+    keep.seen += 1
+    if verb == "who":
+        c.respond(str(os.getpid()))
+    elif verb == "version":
+        c.respond(str(VERSION))
+    elif verb == "remember":
+        c.session["name"] = rest
+        c.session["place"] = (1, 2)
+        c.session["odd"] = print
+        c.set_handler("second")
+        c.respond("ok")
+    elif verb == "seen":
+        c.respond(str(keep.seen))
+    elif verb == "die":
+        os._exit(7)
+    elif verb == "crash":
+        ctypes.string_at(0)
+    elif verb == "hang":
+        time.sleep(100)
+    elif verb == "slow":
+        await asyncio.sleep(float(rest))
+        c.respond(rest)
+    elif verb == "cores":
+        c.respond(repr(sorted(os.sched_getaffinity(0))))
+    elif verb == "random":
+        c.respond(repr([random.random() for _ in range(3)]))
+    elif verb == "status":
+        c.respond(open("/proc/self/status").read())
+    elif verb == "exec":
+        try:
+            os.execv("/bin/true", ["true"])
+        except OSError as error:
+            c.respond(str(error.errno))
+    else:
+        c.respond(c.packet)
+
+@handler("second")
+def second(c):
+    c.respond(f"{c.session.get('name')} {c.session.get('place')} {c.session.get('odd')}")
+"""
+
+
+@pytest.fixture
+def module(tmp_path):
+    path = tmp_path / "served.py"
+    path.write_text(MODULE)
+    return path
+
+
+def spread(peer, address, pids, wanted=b"who"):
+    """One client for each worker."""
+    found = {}
+    for _ in range(200):
+        client = peer(address, timeout=10)
+        found.setdefault(int(client.ask(wanted)), client)
+        if set(found) == set(pids):
+            return [found[pid] for pid in pids]
+    raise AssertionError(f"200 clients reached only {set(found)} of {pids}")
+
+
+def test_two_workers_share_one_port_and_count_in_one_place(server, peer, module):
+    running = server(module=str(module), workers=2)
+    first, second = spread(peer, running.address, running.pids)
+    for _ in range(20):
+        assert int(first.ask(b"who")) == running.pids[0]
+        assert int(second.ask(b"who")) == running.pids[1]
+    assert running.counters["handled"] == running.counters["received"] >= 42
+    assert os.getpid() not in running.pids
+
+
+def test_workers_do_not_share_their_random_state(server, peer, module):
+    running = server(module=str(module), workers=2)
+    clients = spread(peer, running.address, running.pids)
+    assert len({client.ask(b"random") for client in clients}) == 2
+
+
+def test_a_killed_worker_is_replaced_by_the_spare_and_the_other_loses_nothing(
+    server, peer, module, eventually
+):
+    running = server(module=str(module), workers=2)
+    first, second = spread(peer, running.address, running.pids)
+    eventually(lambda: running.group.spare is not None, 20)
+    spare, old = running.group.spare.pid, list(running.pids)
+    os.kill(old[0], signal.SIGKILL)
+    began = time.monotonic()
+    assert int(second.ask(b"who")) == old[1]
+    assert int(first.ask(b"who")) == spare  # what was queued in the socket outlived its worker
+    assert time.monotonic() - began < 2
+    assert running.pids == [spare, old[1]]
+    eventually(lambda: running.group.spare is not None, 20)
+
+
+def test_packets_in_a_worker_that_dies_are_counted_worker_lost(server, peer, module, eventually):
+    running = server(module=str(module), workers=2)
+    client = peer(running.address, timeout=10)
+    pid = int(client.ask(b"who"))
+    for _ in range(3):
+        client.send(b"slow 30")
+    eventually(lambda: running.in_flight == 3, 10)
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: running.counters["worker_lost"] == 3, 10)
+    assert int(client.ask(b"who")) != pid
+
+
+def test_a_reload_serves_new_code_and_carries_sessions_positions_and_extensions(server, peer, module, caplog):
+    running = server(module=str(module), workers=2)
+    clients = spread(peer, running.address, running.pids)
+    before = list(running.pids)
+    assert {client.ask(b"version") for client in clients} == {b"1"}
+    for n, client in enumerate(clients):
+        assert client.ask(b"remember client%d" % n) == b"ok"
+    module.write_text(MODULE.replace("VERSION = 1", "VERSION = 2"))
+    lost = running.reload()
+    assert not set(before) & set(running.pids)
+    for n, client in enumerate(clients):
+        assert client.ask(b"") == b"client%d (1, 2) None" % n
+        client.send(b"")
+        client.recv(100)
+    fresh = spread(peer, running.address, running.pids)
+    assert {client.ask(b"version") for client in fresh} == {b"2"}
+    assert all(int(client.ask(b"seen")) >= 4 for client in fresh)
+    assert any("odd (builtin_function_or_method)" in each for each in lost)
+    assert "not carried over" in caplog.text
+
+
+def test_a_reload_under_load_loses_nothing(server, peer, module):
+    running = server(module=str(module), workers=2)
+    clients = spread(peer, running.address, running.pids)
+    import threading
+
+    over, wrong, count = threading.Event(), [], [0]
+
+    def ask():
+        n = 0
+        while not over.is_set():
+            for client in clients:
+                n += 1
+                client.send(b"echo %d" % n)
+                if client.recv(100) != b"echo %d" % n:
+                    wrong.append(n)
+        count[0] = n
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for _ in range(2):
+            running.reload()
+    finally:
+        over.set()
+        thread.join()
+    assert not wrong
+    assert count[0] > 100
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("def f(:\n", "served.py:1"),
+        ("raise RuntimeError('no luck')\n", "no luck"),
+        ("x = 1\n", "no handler"),
+        (MODULE.replace("self.seen = 0", "raise OSError('no disk')"), "no disk"),
+        ("import os\nos._exit(5)\n", "exit status 5"),
+    ],
+)
+def test_a_module_that_cannot_start_leaves_the_old_one_serving_and_says_why(
+    server, peer, module, broken, told, eventually
+):
+    running = server(module=str(module), workers=2)
+    before = list(running.pids)
+    client = peer(running.address, timeout=10)
+    module.write_text(broken)
+    with pytest.raises(Exception, match=told):
+        running.reload()
+    assert running.pids == before
+    assert client.ask(b"version") == b"1"
+
+
+def test_a_module_that_cannot_start_is_a_start_error_and_leaves_nothing(nothing_left, tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(MODULE.replace("self.seen = 0", "raise OSError('no disk')"))
+    with pytest.raises(StartError, match="no disk"):
+        start(UDP, str(path), "127.0.0.1:0", workers=2, control=False)
+
+
+def test_a_packet_that_killed_two_workers_is_kept_out(server, peer, module, eventually, caplog):
+    running = server(module=str(module), workers=2, transport="native")
+    client = peer(running.address, timeout=10)
+    for _ in range(2):
+        pid = int(client.ask(b"who"))
+        eventually(lambda: running.group.spare is not None, 20)
+        client.send(b"crash")
+        eventually(lambda pid=pid: pid not in running.pids and 0 not in running.pids, 20)
+    assert "killed two workers" in caplog.text
+    assert client.ask(b"still here") == b"still here"
+    pids = list(running.pids)
+    client.send(b"crash")
+    assert client.ask(b"still here") == b"still here"
+    assert running.pids == pids
+    eventually(lambda: running.counters["denied"] == 1)
+
+
+def test_a_worker_that_hangs_is_ended_and_replaced(server, peer, module, eventually, monkeypatch):
+    monkeypatch.setattr(group_room, "HANG", 1.0)
+    running = server(module=str(module), workers=2)
+    client = peer(running.address, timeout=15)
+    pid = int(client.ask(b"who"))
+    client.send(b"hang")
+    eventually(lambda: pid not in running.pids and 0 not in running.pids, 15)
+    assert int(client.ask(b"who")) != pid
+
+
+def test_old_workers_are_replaced_one_by_one_with_their_state(server, peer, module, eventually):
+    running = server(module=str(module), workers=2, worker_max_age=1.5)
+    client = peer(running.address, timeout=10)
+    before = list(running.pids)
+    assert client.ask(b"remember me") == b"ok"
+    eventually(lambda: not set(before) & set(running.pids) and 0 not in running.pids, 30)
+    assert client.ask(b"") == b"me (1, 2) None"
+
+
+def test_workers_that_keep_dying_end_the_server_with_exit_code_3(module, monkeypatch, eventually):
+    from toolips_udp.supervisor import restarts
+
+    monkeypatch.setattr(restarts, "MANY", 0)
+    monkeypatch.setattr(restarts, "GIVE_UP", 0.0)
+    running = start(UDP, str(module), "127.0.0.1:0", workers=2, control=False)
+    try:
+        os.kill(running.pids[0], signal.SIGKILL)
+        eventually(lambda: not running.running, 20)
+        assert running.exit_code == 3
+    finally:
+        running.stop()
+
+
+def test_pin_gives_each_worker_its_core(server, peer, module):
+    cores = sorted(os.sched_getaffinity(0))
+    running = server(module=str(module), workers=2, pin=[cores[0], cores[-1]])
+    clients = spread(peer, running.address, running.pids)
+    assert [client.ask(b"cores") for client in clients] == [b"[%d]" % cores[0], b"[%d]" % cores[-1]]
+
+
+def test_steer_chooses_the_worker_by_a_byte_of_the_payload(server, peer, module):
+    running = server(module=str(module), workers=2, steer=5)
+    for _ in range(8):
+        client = peer(running.address, timeout=10)
+        for byte in range(6):
+            assert int(client.ask(b"who  %c" % (48 + byte))) == running.pids[byte % 2]
+    assert int(peer(running.address, timeout=10).ask(b"who")) == running.pids[0]  # too short: the first
+
+
+def test_a_bare_object_with_workers_is_a_start_error_with_the_fix():
+    from types import SimpleNamespace
+
+    with pytest.raises(StartError, match=r"workers import what they serve.*\.py file"):
+        start(UDP, SimpleNamespace(main=handler(print)), "127.0.0.1:0", workers=2)
+
+
+def test_a_port_in_use_is_a_bind_error_also_against_a_group_of_our_own(server, module):
+    running = server(module=str(module), workers=2)
+    with pytest.raises(BindError, match=str(running.address.port)):
+        start(UDP, str(module), running.address, workers=2, control=False)
+
+
+@pytest.mark.parametrize(("room", "name"), [("game", "Game"), ("messages", "Messages")])
+def test_a_peer_house_needs_sharded_with_several_workers(tmp_path, monkeypatch, room, name):
+    import types
+
+    from toolips_udp import Extension
+
+    house = types.ModuleType(f"toolips_udp.{room}")
+    setattr(house, name, type(name, (Extension,), {"answers": True}))
+    monkeypatch.setitem(sys.modules, f"toolips_udp.{room}", house)
+    served = types.ModuleType("served_house")
+    served.arena = getattr(house, name)()
+    with pytest.raises(StartError, match=f"arena \\({name}\\).*sharded=True"):
+        from toolips_udp import manifest
+        from toolips_udp.servers import options
+        from toolips_udp.supervisor.server import _check_houses
+
+        _check_houses(manifest.read(served), options.read({}), 2)
+    _check_houses(manifest.read(served), options.read({"sharded": True}), 2)
+
+
+def test_broadcast_and_send_reach_clients_of_all_workers(server, peer, module):
+    running = server(module=str(module), workers=2)
+    clients = spread(peer, running.address, running.pids)
+    for client in clients:
+        assert client.ask(b"remember x") == b"ok"
+    assert running.broadcast(b"news") == 2
+    assert [client.recv(100) for client in clients] == [b"news", b"news"]
+    to = clients[0].getsockname()
+    running.send(b"for you", to)
+    assert clients[0].recv(100) == b"for you"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
+def test_harden_and_user_give_up_rights(server, peer, module):
+    running = server(module=str(module), workers=2, user="nobody", harden=True)
+    status = peer(running.address, timeout=10).ask(b"status").decode()
+    lines = dict(line.split(":", 1) for line in status.splitlines())
+    assert lines["Uid"].split() == ["65534"] * 4
+    assert lines["NoNewPrivs"].strip() == "1"
+    assert lines["CapEff"].strip() == lines["CapBnd"].strip() == "0" * 16
+    assert lines["Seccomp"].strip() == "2"
+    assert peer(running.address, timeout=10).ask(b"exec") == b"1"  # EPERM
+    with pytest.raises(StartError, match="refuses to serve as root"):
+        start(UDP, str(module), "127.0.0.1:0", workers=2, harden=True, control=False)
+
+
+# ---- whole programs ----
+
+SCRIPT = """
+import sys
+from toolips_udp import UDP, start
+if __name__ == "__main__":
+    server = start(UDP, sys.argv[1], sys.argv[2], workers=2, control=False, **eval(sys.argv[3]))
+    print(server.address.port, *server.pids, flush=True)
+    server.wait()
+    server.stop()
+    sys.exit(server.exit_code)
+"""
+
+
+@pytest.fixture
+def program(tmp_path, module):
+    """`program(extra settings, env)` runs a server with two workers; (process, port, pids)."""
+    made = []
+
+    def run(settings="{}", env=None, address="127.0.0.1:0", **popen):
+        script = tmp_path / "script.py"
+        script.write_text(SCRIPT)
+        process = subprocess.Popen(
+            [sys.executable, str(script), str(module), address, settings],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+            **popen,
+        )
+        made.append(process)
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        port, *pids = map(int, line.split())
+        return process, port, pids
+
+    yield run
+    for process in made:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def gone(pids, within=8.0):
+    end = time.monotonic() + within
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def client_of(port):
+    client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    client.settimeout(10)
+    client.connect(("127.0.0.1", port))
+    return client
+
+
+def test_sigterm_answers_what_was_accepted_and_exits_0(program):
+    process, port, pids = program()
+    with client_of(port) as client:
+        for _ in range(20):
+            client.send(b"slow 0.3")
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert [client.recv(100) for _ in range(20)] == [b"0.3"] * 20
+    assert process.wait(10) == 0
+    assert gone(pids)
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_sighup_reloads(program, module):
+    process, port, pids = program()
+    module.write_text(MODULE.replace("VERSION = 1", "VERSION = 2"))
+    with client_of(port) as client:
+        client.send(b"version")
+        assert client.recv(100) == b"1"
+        process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 20
+        while True:
+            client.send(b"version")
+            if client.recv(100) == b"2":
+                break
+            assert time.monotonic() < end
+            time.sleep(0.05)
+    assert gone(pids)
+
+
+def test_workers_of_a_killed_supervisor_end_and_free_the_port(program):
+    process, port, pids = program()
+    process.kill()
+    process.wait()
+    assert gone(pids, 6.0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", port))
+
+
+def test_systemd_hears_ready_watchdog_and_stopping(program, tmp_path):
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(10)
+        env = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "400000"}
+        process, _port, _pids = program(env=env)
+        assert notify.recv(1000).startswith(b"READY=1")
+        assert notify.recv(1000) == b"WATCHDOG=1"
+        process.send_signal(signal.SIGTERM)
+        while (said := notify.recv(1000)) == b"WATCHDOG=1":
+            pass
+        assert said == b"STOPPING=1"
+        assert process.wait(10) == 0
+
+
+def test_a_socket_of_systemd_is_served_with_what_was_queued_before_the_start(program, tmp_path):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inherited:
+        inherited.bind(("127.0.0.1", 0))
+        port = inherited.getsockname()[1]
+        with client_of(port) as client:
+            client.send(b"early")
+            launcher = (
+                f"import os, sys; os.dup2({inherited.fileno()}, 3); os.set_inheritable(3, True); "
+                "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1'); "
+                "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+            )
+            script = tmp_path / "script.py"
+            script.write_text(SCRIPT)
+            process = subprocess.Popen(
+                [sys.executable, "-c", launcher, script, tmp_path / "served.py", f"127.0.0.1:{port}", "{}"],
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                pass_fds=[inherited.fileno()],
+            )
+            try:
+                assert client.recv(100) == b"early"
+                client.send(b"late")
+                assert client.recv(100) == b"late"
+            finally:
+                process.terminate()
+                assert process.wait(10) == 0
+                process.stdout.close()
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from toolips_udp import UDP, handler, start\n"
+        "@handler\ndef main(c): pass\n"
+        "start(UDP, __name__, '127.0.0.1:0', workers=2, control=False)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, env=env)
+    assert ran.returncode != 0
+    assert 'if __name__ == "__main__"' in ran.stderr

@@ -1,0 +1,194 @@
+"""Reload in place: the module anew, in the same process, on the same socket. Below base.py.
+
+For `workers=1`. The new module is loaded, checked and started beside the old one;
+on any error the old one serves on. Then the endpoint swaps pipelines between two
+turns: nothing is read twice or lost, sessions and positions stay, extensions hand
+over by `export` and `restore`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import inspect
+import logging
+import sys
+import threading
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from .. import manifest as manifests
+from ..errors import StartError
+from ..extensions.base import hook
+from . import plain, source
+
+if TYPE_CHECKING:
+    from ..journal import Journal
+    from ..extensions.base import Extension
+    from ..manifest import Manifest
+    from .base import Server
+
+
+class Reloading:
+    """The part of `Server` that loads its module anew."""
+
+    if TYPE_CHECKING:
+        loop: asyncio.AbstractEventLoop | None
+        journal: Journal
+        manifest: Manifest
+        running: bool
+        _thread_id: int | None
+        _reloading: asyncio.Lock
+
+    def reload(self) -> list[str]:
+        """Load the module anew and serve it, on the same socket, without losing a datagram.
+
+        Sessions, the positions of `MultiHandler` and what extensions `export` are carried over; returns
+        what could not be. What the new module raises while it is loaded or started is raised here, and
+        the old one serves on. Blocks; on the server's own loop: `await server.reload_async()`.
+        """
+        if self.loop is None or not self.running:
+            raise StartError(f"{self!r} does not run, so there is nothing to reload")
+        if threading.get_ident() == self._thread_id:
+            raise RuntimeError(
+                "server.reload() on the server's own loop would never return. Fix: await server.reload_async()"
+            )
+        return asyncio.run_coroutine_threadsafe(self.reload_async(), self.loop).result()
+
+    async def reload_async(self) -> list[str]:
+        """`reload`, on the server's own loop."""
+        async with self._reloading:
+            try:
+                lost = await self._reload()
+            except Exception as error:
+                self.journal.say(logging.ERROR, f"the reload failed, the old module serves on: {error}")
+                raise
+        left = f"; not carried over: {', '.join(lost)}" if lost else ""
+        self.journal.say(logging.INFO, f"{self.manifest.name} was reloaded{left}")
+        return lost
+
+    async def _reload(self) -> list[str]:
+        return await reload_in_place(self)  # type: ignore[arg-type]
+
+
+def load_again(module: Any) -> Manifest:
+    """The module read anew from its file; `sys.modules` has it only when that went well."""
+    if not isinstance(module, ModuleType):
+        raise StartError(
+            f"{manifests.name_of(module)} is an object, not a module, so there is no file to load it from again. "
+            "Fix: put the handlers into a .py file, or start anew"
+        )
+    path = getattr(module, "__file__", None)
+    if path is None:
+        raise StartError(f"{module.__name__} has no file to load it from again")
+    is_main = module.__name__ == "__main__"
+    name = "__mp_main__" if is_main else module.__name__
+    spec = importlib.util.spec_from_file_location(
+        name, path, submodule_search_locations=getattr(module, "__path__", None)
+    )
+    if spec is None or spec.loader is None:
+        raise StartError(f"{path} cannot be loaded again: it is not Python source")
+    fresh = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
+    sys.modules[name] = fresh
+    source.importing = True
+    try:
+        _execute(fresh, path)
+        found = manifests.read(fresh)
+    except BaseException:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+        raise
+    finally:
+        source.importing = False
+    found.name = manifests.name_of(module)
+    return found
+
+
+def _execute(module: ModuleType, path: str) -> None:
+    """Run the file's text of this moment: a compiled cache may be as old as the last second."""
+    with open(path, "rb") as file:
+        code = compile(file.read(), path, "exec", dont_inherit=True)
+    exec(code, module.__dict__)
+
+
+async def reload_in_place(server: Server) -> list[str]:
+    """Serve the module anew. What could not be carried over; raises what the new module's start raises."""
+    old = server.manifest
+    for mode in server.modes:
+        if not mode.swaps:
+            raise StartError(
+                f"{mode.mode} mode cannot be reloaded in place. Fix: workers=2 or more, or start anew"
+            )
+    fresh = load_again(server.module)
+    _check_kinds(server, fresh)
+    if server.pool is not None:
+        await server.pool.reload()
+    started: list[Extension] = []
+    try:
+        for extension in fresh.extensions:
+            begin = hook(extension, "on_start")
+            started.append(extension)
+            if begin is not None:
+                await _maybe(begin(server))
+    except BaseException:
+        started.pop()
+        await _stop(server, fresh, started)
+        raise
+    carried, lost = _export(server, old)
+    _restore(server, fresh, plain.decode(carried))
+    server.become(fresh)
+    await _stop(server, old, old.extensions)
+    return lost
+
+
+def _check_kinds(server: Server, fresh: Manifest) -> None:
+    threaded = [h for h in [fresh.main, *fresh.handlers.values()] if h is not None and h.kind == "threaded"]
+    if threaded and server.pool is None:
+        raise StartError(
+            f"handler {fresh.called(threaded[0])} ({threaded[0].place}) is threaded, but this server was started "
+            "without a pool. Fix: start with threads=2 or more"
+        )
+
+
+def _export(server: Server, old: Manifest) -> tuple[bytes, list[str]]:
+    state: dict[str, Any] = {}
+    for extension in old.extensions:
+        export = hook(extension, "export")
+        if export is not None:
+            name = old.called(extension)
+            try:
+                state[name] = export()
+            except Exception as error:
+                server.journal.say(
+                    logging.ERROR, f"export of {name} raised {type(error).__name__}", None, error
+                )
+    return plain.pack(state)
+
+
+def _restore(server: Server, fresh: Manifest, carried: dict[str, Any]) -> None:
+    for extension in fresh.extensions:
+        restore, name = hook(extension, "restore"), fresh.called(extension)
+        if restore is not None and name in carried:
+            try:
+                restore(carried[name])
+            except Exception as error:
+                text = f"restore of {name} raised {type(error).__name__}; it begins without its state"
+                server.journal.say(logging.ERROR, text, None, error)
+
+
+async def _stop(server: Server, manifest: Manifest, extensions: list[Extension]) -> None:
+    for extension in reversed(extensions):
+        end = hook(extension, "on_stop")
+        if end is not None:
+            try:
+                await _maybe(end(server))
+            except Exception as error:
+                text = f"on_stop of {manifest.called(extension)} raised {type(error).__name__}"
+                server.journal.say(logging.ERROR, text, None, error)
+
+
+async def _maybe(result: Any) -> Any:
+    return await result if inspect.isawaitable(result) else result

@@ -1,0 +1,351 @@
+"""The workers of one server: who serves which socket, the spare, restarts, reload.
+
+Above process.py and restarts.py; owned by server.py. Runs on the supervisor's
+event loop, which does nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..counters import SIZE, WORDS
+from ..errors import ToolipsError
+from ..journal import Journal
+from . import memory, restarts
+from .process import Process
+
+BOOT = 60.0
+"""Seconds that a worker gets to import and check the module."""
+HANDOVER = 10.0
+HANG = 5.0
+"""Seconds without a heartbeat after which a worker is ended."""
+LOOK = 0.1
+
+
+class Group:
+    """N workers, one per socket, and a spare."""
+
+    def __init__(
+        self,
+        size: int,
+        make: Callable[[], Process],
+        journal: Journal,
+        *,
+        drain: float,
+        max_age: float | None = None,
+        max_rss: float | None = None,
+        quarantine: bool = True,
+        give_up: Callable[[], None],
+    ) -> None:
+        self.size = size
+        self.active: list[Process | None] = [None] * size
+        self.spare: Process | None = None
+        self.restarts = 0
+        self.generation = 1
+        self.beating = True
+        self._make_process = make
+        self._journal = journal
+        self._drain = drain
+        self._max_age = max_age
+        self._max_rss = max_rss
+        self._give_up = give_up
+        self._quarantine = restarts.Quarantine() if quarantine else None
+        self._crash_loop = restarts.CrashLoop()
+        self._past = [0] * SIZE
+        self._all: set[Process] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._busy = asyncio.Lock()
+        self._closing = False
+        self._ages: dict[Process, float | None] = {}
+
+    # ---- processes ----
+
+    def _make(self) -> Process:
+        process = self._make_process()
+        process.watch(asyncio.get_running_loop(), self._ended)
+        self._all.add(process)
+        self._ages[process] = restarts.lifetime(self._max_age)
+        return process
+
+    async def start(self) -> None:
+        """The first generation: all serve when this returns. Raises what the module's start raises."""
+        made = [self._make() for _ in range(self.size)]
+        try:
+            for process in made:
+                await process.hear("ready", BOOT)
+            for index, process in enumerate(made):
+                self._place(index, process)
+            for process in made:
+                await process.hear("serving", BOOT)
+        except BaseException:
+            self._closing = True
+            for process in made:
+                process.kill()
+            for process in made:
+                await process.ended.wait()
+            raise
+        self._spawn(self._make_spare())
+        self._spawn(self._look())
+
+    def _place(self, index: int, process: Process, state: bytes | None = None) -> None:
+        process.index = index
+        self.active[index] = process
+        process.tell({"do": "serve", "index": index, "packets": self._kept_out()}, state)
+
+    async def _make_spare(self) -> None:
+        if self._closing or self.spare is not None:
+            return
+        process = self._make()
+        try:
+            await process.hear("ready", BOOT)
+        except ToolipsError as error:
+            self._say(logging.ERROR, f"no spare worker: {error}")
+            process.leaving = True
+            process.kill()
+            return
+        if self._closing or self.spare is not None:
+            self._dismiss(process)
+        else:
+            self.spare = process
+
+    def _dismiss(self, process: Process, do: str = "stop") -> None:
+        process.leaving = True
+        process.deadline = time.monotonic() + self._drain + 1.0
+        process.tell({"do": do})
+
+    def _ended(self, process: Process) -> None:
+        """A process is gone: keep its counters, and fill its place unless it was told to go."""
+        self._all.discard(process)
+        self._ages.pop(process, None)
+        final = memory.without_kernel(process.region.final())
+        self._past = [a + b for a, b in zip(self._past, final, strict=True)]
+        packet = process.region.datagram()
+        if process is self.spare:
+            self.spare = None
+            if not self._closing:
+                self._say(logging.WARNING, f"the spare worker {process.pid} ended: {process.how}")
+                self._spawn(self._make_spare_later())
+        elif process.index >= 0 and self.active[process.index] is process and not process.leaving:
+            self.active[process.index] = None
+            if not self._closing:
+                lost = final[WORDS.index("worker_lost")]
+                text = f"worker {process.index + 1} (pid {process.pid}) ended: {process.how}; {lost} packets were in it"
+                self._say(logging.ERROR, text)
+                self._suspect(packet, process)
+                self._spawn(self._replace(process.index))
+        process.close()
+
+    def _suspect(self, packet: bytes | None, process: Process) -> None:
+        if self._quarantine is None or process.status is None:
+            return
+        now = time.monotonic()
+        if self._quarantine.died(packet, process.status, now) and packet is not None:
+            text = f"a packet of {len(packet)} bytes killed two workers and is refused for {restarts.KEPT_OUT:g} s: "
+            self._say(logging.ERROR, text + packet[:64].hex())
+            for each in self._all:
+                each.tell({"do": "keep_out", "packets": self._kept_out()})
+
+    def _kept_out(self) -> list[bytes]:
+        return [] if self._quarantine is None else self._quarantine.packets(time.monotonic())
+
+    async def _make_spare_later(self) -> None:
+        await asyncio.sleep(1.0)
+        await self._make_spare()
+
+    async def _replace(self, index: int) -> None:
+        """Fill the place of a dead worker: from the spare at once, else from a new process."""
+        self.restarts += 1
+        pause = self._crash_loop.died(time.monotonic())
+        if pause is None:
+            text = f"workers have kept dying for {restarts.GIVE_UP:g} s; the server stops"
+            self._say(logging.CRITICAL, text)
+            self._give_up()
+            return
+        if pause:
+            self._say(logging.WARNING, f"workers die again and again: worker {index + 1} waits {pause:g} s")
+            await asyncio.sleep(pause)
+        if self._closing or self.active[index] is not None:
+            return
+        process, self.spare = self.spare, None
+        try:
+            if process is None:
+                process = self._make()
+                await process.hear("ready", BOOT)
+            if self._closing:
+                self._dismiss(process)
+                return
+            self._place(index, process)
+            await process.hear("serving", BOOT)
+        except ToolipsError as error:
+            self._say(logging.ERROR, f"worker {index + 1} could not start: {error}")
+            if process is not None and process.status is None:
+                process.index = index
+                self.active[index] = process
+                process.kill()  # its end comes back here, with a pause
+            elif self.active[index] is None and not self._closing:
+                self._spawn(self._replace(index))
+            return
+        await self._make_spare()
+
+    # ---- reload and renewal ----
+
+    async def reload(self) -> list[str]:
+        """Serve a new generation. Raises `StartError`, and nothing has changed; else what could not be carried."""
+        async with self._busy:
+            fresh = [self._make() for _ in range(self.size)]
+            try:
+                for process in fresh:
+                    await process.hear("ready", BOOT)
+                for index, process in enumerate(fresh):
+                    process.tell({"do": "prepare", "index": index, "packets": self._kept_out()})
+                for process in fresh:
+                    await process.hear("prepared", BOOT)
+            except BaseException:
+                for process in fresh:
+                    process.leaving = True
+                    process.kill()
+                raise
+            lost: list[str] = []
+            for index, process in enumerate(fresh):
+                lost += await self._hand_over(index, process)
+            self.generation += 1
+            old_spare, self.spare = self.spare, None
+            if old_spare is not None:
+                self._dismiss(old_spare)
+            self._spawn(self._make_spare())
+            return lost
+
+    async def _renew(self, index: int, why: str) -> None:
+        """Replace one worker by a fresh one, with its state."""
+        async with self._busy:
+            process = self._make()
+            try:
+                await process.hear("ready", BOOT)
+                process.tell({"do": "prepare", "index": index, "packets": self._kept_out()})
+                await process.hear("prepared", BOOT)
+            except ToolipsError as error:
+                process.leaving = True
+                process.kill()
+                self._say(
+                    logging.ERROR, f"worker {index + 1} is {why}, but a fresh one could not start: {error}"
+                )
+                return
+            old = self.active[index]
+            self._say(
+                logging.INFO,
+                f"worker {index + 1} (pid {old.pid if old else 0}) is {why}: a fresh one takes over",
+            )
+            await self._hand_over(index, process)
+
+    async def _hand_over(self, index: int, fresh: Process) -> list[str]:
+        """The old worker stops reading and exports; the fresh one restores and reads."""
+        old, state, lost = self.active[index], None, []
+        if old is not None and old.status is None:
+            old.leaving = True
+            old.tell({"do": "export"})
+            try:
+                message, state = await old.hear("state", HANDOVER)
+                lost = message["lost"]
+            except ToolipsError as error:
+                self._say(logging.ERROR, f"worker {index + 1} gave no state to its successor: {error}")
+        self._place(index, fresh, state)
+        if old is not None and old.status is None:
+            self._dismiss(old, "finish")
+        await fresh.hear("serving", HANDOVER)
+        return [f"worker {index + 1}: {each}" for each in lost]
+
+    # ---- looking after them ----
+
+    async def _look(self) -> None:
+        while not self._closing:
+            await asyncio.sleep(LOOK)
+            now = time.monotonic()
+            self._look_for_hangs(now)
+            for process in list(self._all):
+                if process.deadline is not None and now > process.deadline:
+                    process.kill()
+            if not self._busy.locked():
+                self._look_for_the_old(now)
+
+    def _look_for_hangs(self, now: float) -> None:
+        beating = True
+        for index, process in enumerate(self.active):
+            if process is None or process.status is not None:
+                beating = False
+                continue
+            silent = now - max(process.region.heartbeat() / 1e9, process.began)
+            beating = beating and silent < HANG
+            if silent > HANG + 1.0:
+                process.kill()
+            elif silent > HANG and process.index >= 0:
+                self._say(
+                    logging.ERROR,
+                    f"worker {index + 1} (pid {process.pid}) hangs for {silent:.1f} s: it is ended",
+                )
+                process.kill(signal.SIGABRT)  # faulthandler writes where it stood
+        self.beating = beating
+
+    def _look_for_the_old(self, now: float) -> None:
+        for index, process in enumerate(self.active):
+            if process is None or process.leaving or process.status is not None:
+                continue
+            age = self._ages.get(process)
+            why = ""
+            if age is not None and now - process.began > age:
+                why = f"{now - process.began:.0f} s old"
+            elif self._max_rss is not None and process.rss > self._max_rss:
+                why = f"at {process.rss:.0f} MiB of memory"
+            if why:
+                self._spawn(self._renew(index, why))
+                return
+
+    # ---- counting ----
+
+    def counters(self, kernel: int) -> list[int]:
+        """Every counter over all processes that ever were; `kernel` is what the sockets tell."""
+        found = list(self._past)
+        for process in self._all:
+            live = memory.without_kernel(process.region.counters())
+            found = [a + b for a, b in zip(found, live, strict=True)]
+        return memory.with_kernel(found, kernel)
+
+    # ---- the end ----
+
+    async def stop(self) -> int:
+        """Drain and end all. The largest exit code."""
+        self._closing = True
+        for task in list(self._tasks):
+            task.cancel()
+        everybody = list(self._all)
+        for process in everybody:
+            self._dismiss(process)
+        code = 0
+        for process in everybody:
+            left = (process.deadline or 0) - time.monotonic()
+            try:
+                async with asyncio.timeout(max(0.0, left)):
+                    await process.ended.wait()
+            except TimeoutError:
+                self._say(logging.ERROR, f"worker process {process.pid} did not end in time and is killed")
+                process.kill()
+                await process.ended.wait()
+            code = max(code, 0 if process.status == 0 else 1)
+        return code
+
+    def _spawn(self, coro: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._journal.say(logging.ERROR, f"the supervisor failed: {error}", None, error)
+
+    def _say(self, level: int, text: str) -> None:
+        self._journal.say(level, text)

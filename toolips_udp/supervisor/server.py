@@ -1,0 +1,327 @@
+"""SupervisedServer: what `start(..., workers=N)` returns. Above group.py, called by starting.
+
+A Server whose modes hold sockets and read nothing: worker processes do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import pwd
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from ..address import Address, AnyAddress
+from ..counters import DROPS, WORDS
+from ..errors import StartError
+from ..jobs import ProcessManager, Worker
+from ..modes import UDP, Mode
+from ..servers import source
+from ..servers.base import ModeServer, Server
+from ..servers.options import KNOWN, OBJECTS
+from . import systemd
+from .group import Group
+from .process import Process
+from .sockets import open_group, take_inherited
+
+_SO_MEMINFO = 55
+HOUSES = (("game", "Game"), ("messages", "Messages"))
+"""Houses whose clients live in one process, so that several workers need sharded=True."""
+
+
+class GroupMode(ModeServer):
+    """The sockets of one mode, one per worker, held for life."""
+
+    def __init__(self, server: SupervisedServer, mode: Mode) -> None:
+        super().__init__(server)
+        self.mode = mode  # type: ignore[misc]
+        self.sockets: list[socket.socket] = []
+        self._drops: list[int] = []
+
+    def bind(self, address: Address) -> None:
+        """Open the group; `BindError` when somebody else holds the address."""
+        server = self.server
+        assert isinstance(server, SupervisedServer)
+        kind = socket.SOCK_DGRAM if self.mode is UDP else socket.SOCK_STREAM
+        given = take_inherited(server.inherited, address, kind)
+        if given is not None:
+            self.sockets = [
+                given
+            ] * server.workers  # systemd gave one: all read it, each datagram goes to one
+        else:
+            self.sockets = open_group(
+                address, server.workers, kind, server.settings.steer, server.settings.receive_buffer
+            )
+        self.address = Address.of(self.sockets[0].getsockname())
+
+    async def open(self) -> None:
+        """Nothing: workers read."""
+
+    def close(self) -> None:
+        """Close the sockets: what is queued in them is gone."""
+        self.kernel_drops()
+        for each in {sock.fileno(): sock for sock in self.sockets if sock.fileno() >= 0}.values():
+            each.close()
+
+    def kernel_drops(self) -> int:
+        """Datagrams that the kernel has dropped for these sockets."""
+        if self.mode is not UDP:
+            return 0
+        if sys.platform == "linux" and all(sock.fileno() >= 0 for sock in self.sockets):
+            found = []
+            for sock in {sock.fileno(): sock for sock in self.sockets}.values():
+                numbers = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+                found.append(struct.unpack("9I", numbers)[8] if len(numbers) == 36 else 0)
+            self._drops = found
+        return sum(self._drops)
+
+
+class GroupCounts(Mapping[str, int]):
+    """The counters of all workers, also of those that are gone; always of this moment."""
+
+    def __init__(self, server: SupervisedServer) -> None:
+        self._server = server
+
+    def __getitem__(self, word: str) -> int:
+        if word not in WORDS:
+            raise KeyError(word)
+        return self._server.count_all()[WORDS.index(word)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(WORDS)
+
+    def __len__(self) -> int:
+        return len(WORDS)
+
+    def items(self) -> Any:
+        """All of one moment."""
+        return dict(zip(WORDS, self._server.count_all(), strict=False)).items()
+
+    def __repr__(self) -> str:
+        return repr({word: number for word, number in self.items() if number})
+
+
+class SupervisedServer(Server):
+    """A server of several processes on one port.
+
+    `data`, sessions and chosen handlers belong to each worker; the kernel (or
+    `steer=`) sends one client always to the same one. `counters` are those of all.
+    `send` uses the first socket; `broadcast` without `to` asks every worker for its
+    clients. `reload()` loads the module anew in fresh workers without losing a
+    datagram.
+    """
+
+    def __init__(
+        self, modes: Any, manifest: Any, addresses: Any, settings: Any, threads: Any, workers: int
+    ) -> None:
+        self.workers = workers
+        self.group: Group | None = None
+        self.inherited = systemd.inherited()
+        self._last: list[int] | None = None
+        self._source = source.describe(manifest.module)
+        _check_houses(manifest, settings, workers)
+        self._check_rights(settings)
+        super().__init__(modes, manifest, addresses, settings, threads)
+        self._hello = self._make_hello(modes)
+
+    # ---- start ----
+
+    def _check_rights(self, settings: Any) -> None:
+        if settings.harden and os.geteuid() == 0 and not settings.user:
+            raise StartError(
+                "harden=True refuses to serve as root. Fix: user='nobody', or start as another user"
+            )
+        if settings.user and os.geteuid() != 0 and not _is_me(settings.user):
+            raise StartError(f"user={settings.user!r}: only root can become another user")
+
+    def _make_mode(self, mode: Mode) -> ModeServer:
+        return GroupMode(self, mode)
+
+    def _make_hello(self, modes: tuple[Mode, ...]) -> dict[str, Any]:
+        """What every worker is told first: plain data."""
+        given: dict[str, Any] = {}
+        functions = []
+        for name in self.settings:
+            value = self.settings[name]
+            if name in OBJECTS and value is not None and callable(value):
+                given[name] = source.name_function(name, value)
+                functions.append(name)
+            elif name == "router_threads" and value is not None:
+                given[name] = [value[0], value[-1]] if isinstance(value, range | tuple | list) else value
+            elif name in KNOWN and self.settings.source(name) != "default" and name != "pin":
+                given[name] = value
+        logger = logging.getLogger()
+        level = self.journal.logger.getEffectiveLevel()
+        style = getattr(logger.handlers[0].formatter, "_fmt", None) if logger.handlers else None
+        return {
+            "source": self._source,
+            "name": self.manifest.name,
+            "modes": [mode.name for mode in modes],
+            "settings": given,
+            "functions": functions,
+            "threads": self.threads,
+            "pins": self._pins(),
+            "user": self.settings.user or "",
+            "harden": self.settings.harden,
+            "exec": self.settings.kind == "process",
+            "log_level": level,
+            "log_format": style or "%(levelname)s %(name)s: %(message)s",
+        }
+
+    def _pins(self) -> list[int]:
+        cores = list(self.settings.pin)
+        return [cores[i % len(cores)] for i in range(self.workers)] if cores else []
+
+    def _new_process(self) -> Process:
+        fds = [[sock.fileno() for sock in mode.sockets] for mode in self._group_modes()]
+        user = pwd.getpwnam(self.settings.user).pw_uid if self.settings.user else None
+        return Process(self._hello, fds, self.settings.slot, user)
+
+    def _group_modes(self) -> list[GroupMode]:
+        return [mode for mode in self._modes if isinstance(mode, GroupMode)]
+
+    async def _open_parts(self) -> None:
+        """Workers instead of extensions and modes."""
+        settings = self.settings
+        self._processes = ProcessManager(loop=self.loop)
+        main = Worker(kind="async")
+        main.main = True
+        self._processes.push(main)
+        self.at_stop(self._processes.close_soon)
+        self.group = Group(
+            self.workers,
+            self._new_process,
+            self.journal,
+            drain=settings.drain,
+            max_age=settings.worker_max_age,
+            max_rss=settings.worker_max_rss,
+            quarantine=settings.quarantine,
+            give_up=self._give_up,
+        )
+        await self.group.start()
+        systemd.notify("READY=1", f"STATUS={self.workers} workers serve {self.address}")
+        pause = systemd.watchdog_pause()
+        if pause is not None:
+            self.every(pause, self._feed_watchdog)
+
+    def _start_line(self) -> str:
+        return f"{super()._start_line()}; {self.workers} workers"
+
+    def _feed_watchdog(self) -> None:
+        if self.group is not None and self.group.beating:
+            systemd.notify("WATCHDOG=1")
+
+    def _give_up(self) -> None:
+        self.exit_code = 3
+        self.stop(wait=False)
+
+    # ---- stop ----
+
+    async def _close(self) -> None:
+        self.ready = False
+        systemd.notify("STOPPING=1")
+        self._timers.end()
+        assert self.group is not None
+        code = await self.group.stop()
+        self.exit_code = self.exit_code or code
+        self._last = self.count_all()
+        await self._finish()
+
+    # ---- what users call ----
+
+    def count_all(self) -> list[int]:
+        """Every counter, in the order of `WORDS`."""
+        if self._last is not None:
+            return self._last
+        drops = sum(mode.kernel_drops() for mode in self._group_modes())
+        return self.group.counters(drops) if self.group is not None else [0] * len(WORDS)
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """Word to number, over all workers that are and were; always of this moment."""
+        return GroupCounts(self)
+
+    @property
+    def in_flight(self) -> int:
+        """Packets whose handler has not ended."""
+        found = dict(zip(WORDS, self.count_all(), strict=False))
+        return found["received"] - found["handled"] - sum(found[word] for word in DROPS)
+
+    @property
+    def pids(self) -> list[int]:
+        """The worker processes that serve, in the order of their sockets; 0 where one is being replaced."""
+        active = self.group.active if self.group is not None else []
+        return [process.pid if process is not None else 0 for process in active]
+
+    def send(self, data: Any, to: AnyAddress) -> None:
+        """One datagram out of the server's first socket, from any thread."""
+        mode = next((mode for mode in self._group_modes() if mode.mode is UDP), None)
+        if mode is None or not self.running:
+            raise StartError(f"{self!r} cannot send: it has no UDP mode, or it does not run")
+        raw = data.encode() if isinstance(data, str) else bytes(data)
+        mode.sockets[0].sendto(raw, Address.parse(to).sockaddr(mode.sockets[0].family))
+
+    def broadcast(
+        self, data: Any, to: Iterable[AnyAddress] | None = None, exclude: Iterable[AnyAddress] = ()
+    ) -> int:
+        """One datagram to each of `to`, or to each client with a live session of any worker. The number queued."""
+        left_out = [Address.parse(each) for each in exclude]
+        raw = data.encode() if isinstance(data, str) else bytes(data)
+        if to is not None:
+            targets = [each for each in map(Address.parse, to) if each not in left_out]
+            for each in targets:
+                self.send(raw, each)
+            return len(targets)
+        return int(self._from_outside(self._ask_all(raw, [str(each) for each in left_out])))
+
+    async def _ask_all(self, data: bytes, exclude: list[str]) -> int:
+        assert self.group is not None
+        asked = [process for process in self.group.active if process is not None]
+        for process in asked:
+            process.tell({"do": "broadcast", "data": data, "exclude": exclude})
+        return sum([(await process.hear("broadcast", 5.0))[0]["count"] for process in asked])
+
+    async def _reload(self) -> list[str]:
+        """Fresh workers load the module, and take over socket by socket."""
+        assert self.group is not None
+        systemd.notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            return await self.group.reload()
+        finally:
+            systemd.notify("READY=1")
+
+    def _from_outside(self, coro: Any) -> Any:
+        """The result of a coroutine of the supervisor's loop, for callers in other threads."""
+        if self.loop is None or not self.running:
+            coro.close()
+            raise StartError(f"{self!r} does not run")
+        return asyncio.run_coroutine_threadsafe(coro, self.loop).result()
+
+
+def _is_me(user: str) -> bool:
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+    except KeyError:
+        raise StartError(f"user={user!r}: this machine has no such user") from None
+    return entry.pw_uid == os.geteuid()
+
+
+def _check_houses(manifest: Any, settings: Any, workers: int) -> None:
+    """Games and message servers keep their clients in one process: several need sharded=True."""
+    if settings.sharded:
+        return
+    for room, name in HOUSES:
+        module = sys.modules.get(f"toolips_udp.{room}")
+        house = getattr(module, name, None) if module is not None else None
+        for extension in manifest.extensions:
+            if isinstance(house, type) and isinstance(extension, house):
+                raise StartError(
+                    f"{manifest.name} exports {manifest.called(extension)} ({name}), whose clients live in one "
+                    f"process, and workers={workers}. Fix: workers=1, or sharded=True when each worker may have clients "
+                    "and rooms of its own"
+                )

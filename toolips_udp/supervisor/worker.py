@@ -1,0 +1,302 @@
+"""A worker process: one fresh interpreter that serves one socket of the group.
+
+Runs `main(fd)` with the control channel it inherited; everything else comes over
+that. Says `ready` when the module is read, `prepared` when its extensions have
+started, `serving` when the first reader is there. When the supervisor is gone
+it drains and ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import faulthandler
+import importlib
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from .. import transports
+from ..address import Address
+from ..errors import StartError, ToolipsError
+from ..extensions.base import hook
+from ..manifest import read
+from ..modes import UDP, mode_of
+from ..servers import options, plain, source
+from ..servers.base import Server, load_mode, new_loop, pin_to
+from . import hardening, memory
+from .link import MOST, Gone, Link
+
+if TYPE_CHECKING:
+    from ..manifest import Manifest
+    from ..modes import Mode
+    from ..servers.options import Options
+
+LATER = ("..servers.pool", "..servers.watchdog", "..asking")
+BEAT = 0.5
+"""Seconds between heartbeats of a transport that does not stamp its turns."""
+
+
+class WorkerServer(Server):
+    """The server of a worker: its sockets were made by the supervisor, which also says when to read."""
+
+    def __init__(self, manifest: Manifest, settings: Options, hello: dict[str, Any]) -> None:
+        self._hello = hello
+        modes = tuple(mode_of(name) for name in hello["modes"])
+        super().__init__(modes, manifest, (), settings, hello["threads"])
+        self.index = -1
+        self.shared = memory.attach(hello["region"])
+        self.wanted = modes
+        self.quarantine: Any = None
+
+    def _bind(self, modes: tuple[Mode, ...], addresses: tuple[Address, ...]) -> None:
+        """Nothing to bind: see `prepare`."""
+
+    async def prepare(self, index: int) -> None:
+        """Start as worker `index`, but read nothing yet."""
+        self.index = index
+        hello = self._hello
+        for mode, fds in zip(self.wanted, hello["sockets"], strict=True):
+            serving = load_mode(mode)(self)
+            serving.adopt(socket.socket(fileno=os.dup(fds[index])))
+            self._modes.append(serving)
+            if mode is UDP:
+                self._share(serving)
+        for fds in hello["sockets"]:
+            for fd in set(fds):
+                os.close(fd)
+        await self._open()
+
+    def _share(self, serving: Any) -> None:
+        """Let the endpoint count in the memory that the supervisor reads."""
+        if serving.detail == "native":
+            from .._native.quarantine import Quarantine
+
+            self.quarantine = Quarantine()
+            self.first_stages = [self.quarantine]
+            self.endpoint_options = {"shared": self.shared}
+        else:
+            self.endpoint_options = {"counters": memory.counters_of(self.shared)}
+
+    def _pin(self) -> None:
+        pins = self._hello["pins"]
+        if pins:
+            pin_to(pins[self.index])
+
+    async def _open_modes(self) -> None:
+        for mode in self._modes:
+            if mode.mode is UDP:
+                await mode.open()
+                mode.endpoint.detach()  # in the same step: nothing was read
+
+    def _announce(self) -> None:
+        self.journal.say(logging.DEBUG, f"worker {self.index + 1}: {self._start_line()}")
+
+    async def _open_doors(self) -> None:
+        """None: the supervisor has the admin listener and the control socket."""
+
+    async def begin(self, carried: bytes | None) -> None:
+        """Take over the state of the worker before, and read from now on."""
+        if carried is not None:
+            self._restore(plain.decode(carried))
+        for mode in self._modes:
+            if mode.mode is UDP:
+                mode.endpoint.attach(asyncio.get_running_loop())
+            else:
+                await mode.open()
+
+    def _restore(self, carried: dict[str, Any]) -> None:
+        for mode in self._modes:
+            if mode.mode is UDP:
+                mode.endpoint.restore(carried.get("endpoint", {}))
+        for extension in self.extensions:
+            name = self.manifest.called(extension)
+            restore = hook(extension, "restore")
+            if name in carried.get("extensions", {}) and restore is not None:
+                try:
+                    restore(carried["extensions"][name])
+                except Exception as error:
+                    text = f"restore of {name} raised {type(error).__name__}; it begins without its state"
+                    self.journal.say(logging.ERROR, text, None, error)
+
+    def give_away(self) -> tuple[bytes, list[str]]:
+        """Stop reading, and give what the next worker goes on with."""
+        for mode in self._modes:
+            mode.halt()
+        carried: dict[str, Any] = {"endpoint": {}, "extensions": {}}
+        for mode in self._modes:
+            if mode.mode is UDP:
+                carried["endpoint"] = mode.endpoint.export()
+        for extension in self.extensions:
+            export = hook(extension, "export")
+            if export is not None:
+                name = self.manifest.called(extension)
+                try:
+                    carried["extensions"][name] = export()
+                except Exception as error:
+                    self.journal.say(
+                        logging.ERROR, f"export of {name} raised {type(error).__name__}", None, error
+                    )
+        return plain.pack(carried)
+
+
+class Worker:
+    """The conversation of one worker with its supervisor."""
+
+    def __init__(self, link: Link, hello: dict[str, Any]) -> None:
+        self.link = link
+        self.hello = hello
+        self.server: WorkerServer | None = None
+        self._inbox: asyncio.Queue[tuple[dict[str, Any], bytes | None]] = asyncio.Queue()
+
+    def load(self) -> None:
+        """Import and check the module: all that a spare can do in advance."""
+        hello = self.hello
+        module = source.load(hello["source"])
+        given = {
+            name: source.find_function(value) if name in hello["functions"] else value
+            for name, value in hello["settings"].items()
+        }
+        values = options.read(given, environ={})
+        manifest = read(module)
+        manifest.name = hello["name"]
+        self.server = WorkerServer(manifest, values, hello)
+        for mode in self.server.wanted:
+            load_mode(mode)
+        for room in LATER:  # what the start needs, while everything can still be read
+            importlib.import_module(room, __package__)
+        if values.transport != "portable":
+            with contextlib.suppress(ImportError):
+                importlib.import_module(".._native.quarantine", __package__)
+        transports.choose(values.transport)
+        if hello["harden"]:
+            hardening.drop_bounding_set()
+        if hello["user"]:
+            hardening.become(hello["user"])
+        if hello["harden"]:
+            for line in hardening.harden(exec_allowed=hello["exec"]):
+                self.server.journal.say(logging.WARNING, f"harden=True: {line}")
+
+    async def live(self) -> int:
+        """Do what the supervisor says until it says stop, or is gone. The exit code."""
+        server = self.server
+        assert server is not None
+        loop = asyncio.get_running_loop()
+        self.link.sock.setblocking(False)
+        loop.add_reader(self.link.fileno(), self._arrived)
+        loop.add_signal_handler(signal.SIGTERM, self._inbox.put_nowait, ({"do": "stop"}, None))
+        beating = loop.create_task(self._beat(server))
+        try:
+            while True:
+                message, carried = await self._inbox.get()
+                if message["do"] in ("stop", "finish"):
+                    break
+                await self._do(message, carried)
+        finally:
+            beating.cancel()
+        return await self._end(server, message["do"] == "stop")
+
+    async def _end(self, server: WorkerServer, read_on: bool) -> int:
+        if server.loop is None:
+            return 0  # a spare that was never used
+        if not read_on:
+            for mode in server.modes:
+                mode.halt()
+        await server._close()
+        self._say({"is": "stopped", "code": server.exit_code})
+        return server.exit_code
+
+    async def _beat(self, server: WorkerServer) -> None:
+        while True:
+            memory.beat(server.shared)
+            await asyncio.sleep(BEAT)
+
+    def _arrived(self) -> None:
+        try:
+            while True:
+                self._inbox.put_nowait(self.link.receive())
+        except BlockingIOError:
+            pass
+        except Gone:
+            asyncio.get_running_loop().remove_reader(self.link.fileno())
+            self._inbox.put_nowait(({"do": "stop"}, None))
+
+    async def _do(self, message: dict[str, Any], carried: bytes | None) -> None:
+        server = self.server
+        assert server is not None
+        do = message["do"]
+        try:
+            if do in ("prepare", "serve"):
+                if server.index < 0:
+                    await server.prepare(message["index"])
+                    self._keep_out(message)
+                if do == "serve":
+                    await server.begin(carried)
+                self._say({"is": "serving" if do == "serve" else "prepared"})
+            elif do == "export":
+                data, lost = server.give_away()
+                self.link.send({"is": "state", "lost": lost}, data)
+            elif do == "keep_out":
+                self._keep_out(message)
+            elif do == "broadcast":
+                count = server.broadcast(message["data"], None, message["exclude"])
+                self._say({"is": "broadcast", "count": count})
+        except Exception as error:
+            self._say({"is": "failed", "error": explain(error)})
+
+    def _keep_out(self, message: dict[str, Any]) -> None:
+        assert self.server is not None
+        if self.server.quarantine is not None:
+            self.server.quarantine.set(message["packets"])
+
+    def _say(self, message: dict[str, Any]) -> None:
+        try:
+            self.link.send(message)
+        except Gone:
+            pass
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, with the place in the user's code, short enough for one message."""
+    if isinstance(error, ToolipsError):
+        return f"{error}"[:MOST]
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if os.sep + "toolips_udp" + os.sep not in frame.filename and "importlib" not in frame.filename:
+            place = f" ({frame.filename}:{frame.lineno})"
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f" ({error.filename}:{error.lineno})"
+    return f"{type(error).__name__}: {error}{place}"[:MOST]
+
+
+def main(fd: int) -> None:
+    """The life of a worker process, from its first message to its exit."""
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor decides
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hardening.die_with_parent(signal.SIGTERM)
+    link = Link(socket.socket(fileno=fd))
+    try:
+        hello, _ = link.receive()
+        worker = Worker(link, hello)
+        logging.basicConfig(stream=sys.stderr, level=hello["log_level"], format=hello["log_format"])
+        try:
+            worker.load()
+        except BaseException as error:
+            if isinstance(error, StartError | Exception | SystemExit):
+                link.send({"is": "failed", "error": explain(error)})
+            sys.exit(3)
+        link.send({"is": "ready"})
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            code = runner.run(worker.live())
+    except Gone:
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.exit(code)
