@@ -16,7 +16,7 @@ from typing import Any
 from .errors import ToolipsError, suggestion
 
 PREFIX = "TOOLIPS_UDP_"
-RESERVED = frozenset({"PURE", "REQUIRE_NATIVE", "BIN", "CFLAGS", "LDFLAGS", "CONFIG"})
+RESERVED = frozenset({"PURE", "REQUIRE_NATIVE", "BIN", "CFLAGS", "LDFLAGS", "CONFIG", "RUNTIME"})
 """Variables of the build and the tests, which are no settings."""
 
 

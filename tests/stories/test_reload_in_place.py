@@ -163,7 +163,7 @@ def test_a_reload_on_the_servers_own_loop_names_the_other_form(server, peer, mod
     running = server(module=str(module))
 
     async def there():
-        with pytest.raises(RuntimeError, match="await server.reload_async"):
+        with pytest.raises(RuntimeError, match=r"await server\.reload_async"):
             running.reload()
         return await running.reload_async()
 

@@ -480,6 +480,7 @@ def test_a_socket_of_systemd_is_served_with_what_was_queued_before_the_start(pro
                 assert client.recv(100) == b"early"
                 client.send(b"late")
                 assert client.recv(100) == b"late"
+                assert process.stdout.readline()  # the start is over: signals are answered
             finally:
                 process.terminate()
                 assert process.wait(10) == 0

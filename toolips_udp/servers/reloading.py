@@ -23,8 +23,8 @@ from ..extensions.base import hook
 from . import plain, source
 
 if TYPE_CHECKING:
-    from ..journal import Journal
     from ..extensions.base import Extension
+    from ..journal import Journal
     from ..manifest import Manifest
     from .base import Server
 
@@ -36,7 +36,9 @@ class Reloading:
         loop: asyncio.AbstractEventLoop | None
         journal: Journal
         manifest: Manifest
-        running: bool
+        @property
+        def running(self) -> bool: ...
+
         _thread_id: int | None
         _reloading: asyncio.Lock
 
@@ -123,18 +125,18 @@ async def reload_in_place(server: Server) -> list[str]:
                 f"{mode.mode} mode cannot be reloaded in place. Fix: workers=2 or more, or start anew"
             )
     fresh = load_again(server.module)
-    _check_kinds(server, fresh)
-    if server.pool is not None:
-        await server.pool.reload()
     started: list[Extension] = []
     try:
+        _check_kinds(server, fresh)
+        if server.pool is not None:
+            await server.pool.reload()
         for extension in fresh.extensions:
             begin = hook(extension, "on_start")
-            started.append(extension)
             if begin is not None:
                 await _maybe(begin(server))
+            started.append(extension)
     except BaseException:
-        started.pop()
+        sys.modules[fresh.module.__name__] = old.module
         await _stop(server, fresh, started)
         raise
     carried, lost = _export(server, old)

@@ -321,7 +321,7 @@ def _check_houses(manifest: Any, settings: Any, workers: int) -> None:
         for extension in manifest.extensions:
             if isinstance(house, type) and isinstance(extension, house):
                 raise StartError(
-                    f"{manifest.name} exports {manifest.called(extension)} ({name}), whose clients live in one "
-                    f"process, and workers={workers}. Fix: workers=1, or sharded=True when each worker may have clients "
-                    "and rooms of its own"
+                    f"{manifest.name} exports {manifest.called(extension)} ({name}), whose clients live in "
+                    f"one process, and workers={workers}. Fix: workers=1, or sharded=True when each worker "
+                    "may have clients and rooms of its own"
                 )
