@@ -113,7 +113,8 @@ class _Back(logging.handlers.QueueListener):
     """The writing thread."""
 
     def enqueue_sentinel(self) -> None:
-        self.queue.put(None)  # waits for room: the end must not be lost as a line may be
+        waiting: Any = self.queue
+        waiting.put(None)  # waits for room: the end must not be lost as a line may be
 
 
 class _Lines(logging.Formatter):

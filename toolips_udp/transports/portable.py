@@ -30,6 +30,19 @@ if TYPE_CHECKING:
     from ..pipeline import Pipeline
 
 NUMBER = {word: number for number, word in enumerate(WORDS)}
+BYTES_IN = NUMBER["bytes_in"]
+BYTES_OUT = NUMBER["bytes_out"]
+KERNEL = NUMBER["kernel"]
+RECEIVE_CALLS = NUMBER["receive_calls"]
+RECEIVE_ERRORS = NUMBER["receive_errors"]
+RECEIVED = NUMBER["received"]
+SEND_CALLS = NUMBER["send_calls"]
+SEND_DROPPED_FULL = NUMBER["send_dropped_full"]
+SEND_QUEUED = NUMBER["send_queued"]
+SEND_REFUSED = NUMBER["send_refused"]
+SEND_REFUSED_LATE = NUMBER["send_refused_late"]
+SENT = NUMBER["sent"]
+TURNS = NUMBER["turns"]
 ROUND = 256
 """Datagrams of one turn, at most; or 2 ms."""
 TURN = 0.002
@@ -249,7 +262,7 @@ class Endpoint:
         if self._in_turn or self._closed:
             return
         self._in_turn = True
-        self.words[NUMBER["turns"]] += 1
+        self.words[TURNS] += 1
         self.heartbeat = now = self._clock()
         gone: OSError | None = None
         for _ in range(ROUND):
@@ -258,7 +271,7 @@ class Endpoint:
             except _BATCH_END:
                 break
             except OSError as error:
-                self.words[NUMBER["receive_errors"]] += 1
+                self.words[RECEIVE_ERRORS] += 1
                 if error.errno in _GONE:
                     gone = error
                     break
@@ -273,7 +286,7 @@ class Endpoint:
             self.pipeline.failed(None, gone, f"the socket of {self.address}")
 
     def _receive(self) -> tuple[bytes, Any, Any]:
-        self.words[NUMBER["receive_calls"]] += 1
+        self.words[RECEIVE_CALLS] += 1
         if not self._wildcard:
             data, peer = self.sock.recvfrom(65536)
             return data, peer, None
@@ -282,8 +295,8 @@ class Endpoint:
 
     def _one(self, data: bytes, peer: Any, local: Any, now: float) -> None:
         words = self.words
-        words[0] += 1
-        words[NUMBER["bytes_in"]] += len(data)
+        words[RECEIVED] += 1
+        words[BYTES_IN] += len(data)
         address = Address.of(peer)
         word: str | None
         if address[1] in DENIED_PORTS or address == self.address or _is_group(address[0]):
@@ -397,9 +410,9 @@ class Endpoint:
         self._queue(data, to, local)
 
     def _queue(self, data: bytes, to: Address, local: Any) -> None:
-        self.words[NUMBER["send_queued"]] += 1
+        self.words[SEND_QUEUED] += 1
         if self._closed:
-            self.words[NUMBER["send_refused"]] += 1
+            self.words[SEND_REFUSED] += 1
             return
         self._out.append((data, to.sockaddr(self._family), local))
         if not self._in_turn:
@@ -445,13 +458,13 @@ class Endpoint:
             if error.errno in _TRY_AGAIN:
                 self._keep(out[at:])
                 break
-            self.words[NUMBER["send_refused"]] += 1
+            self.words[SEND_REFUSED] += 1
         if self._waiting and not self._retrying and self.loop is not None:
             self._retrying = True
             self.loop.call_later(0.001, self._retry)
 
     def _send_one(self, data: bytes, to: Any, local: Any) -> OSError | None:
-        self.words[NUMBER["send_calls"]] += 1
+        self.words[SEND_CALLS] += 1
         try:
             if local is None:
                 self.sock.sendto(data, to)
@@ -467,8 +480,8 @@ class Endpoint:
             TypeError,
         ) as error:  # the socket module refuses it before the kernel does
             return OSError(errno.EINVAL, str(error))
-        self.words[NUMBER["sent"]] += 1
-        self.words[NUMBER["bytes_out"]] += len(data)
+        self.words[SENT] += 1
+        self.words[BYTES_OUT] += len(data)
         return None
 
     def _keep(self, messages: list[tuple[Any, Any, Any]]) -> None:
@@ -477,7 +490,7 @@ class Endpoint:
             if len(self._waiting) < BACKLOG:
                 self._waiting.append((now, data, to, local))
             else:
-                self.words[NUMBER["send_dropped_full"]] += 1
+                self.words[SEND_DROPPED_FULL] += 1
 
     def _retry(self) -> None:
         self._retrying = False
@@ -487,7 +500,7 @@ class Endpoint:
         while self._waiting:
             since, data, to, local = self._waiting[0]
             if now - since > BACKLOG_AGE:
-                self.words[NUMBER["send_refused_late"]] += 1
+                self.words[SEND_REFUSED_LATE] += 1
             else:
                 error = self._send_one(data, to, local)
                 if error is not None and error.errno in _TRY_AGAIN:
@@ -496,7 +509,7 @@ class Endpoint:
                         self.loop.call_later(0.001, self._retry)
                     return
                 if error is not None:
-                    self.words[NUMBER["send_refused_late"]] += 1
+                    self.words[SEND_REFUSED_LATE] += 1
             self._waiting.popleft()
 
     # ---- clients ----
@@ -593,8 +606,8 @@ class Endpoint:
         drops, queued = self._kernel_drops()
         new = (drops - self._drops_before - self._drops_seen) & 0xFFFFFFFF
         self._drops_seen += new
-        self.words[NUMBER["kernel"]] += new
-        self.words[NUMBER["received"]] += new
+        self.words[KERNEL] += new
+        self.words[RECEIVED] += new
         return queued
 
     # ---- life ----
