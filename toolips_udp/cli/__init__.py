@@ -89,7 +89,8 @@ def add_flag(parser: argparse.ArgumentParser, setting: Setting) -> None:
     text = f"{setting.help} [{setting.variable}]"
     flag = f"--{setting.name}"
     if setting.kind is bool:
-        parser.add_argument(flag, dest=setting.key, action="store_true", default=argparse.SUPPRESS, help=text)
+        switch = argparse.BooleanOptionalAction
+        parser.add_argument(flag, dest=setting.key, action=switch, default=argparse.SUPPRESS, help=text)
         return
     kind = "append" if setting.many else "store"
     metavar = {int: "N", float: "SECONDS"}.get(setting.kind, setting.name.upper())
