@@ -95,9 +95,9 @@ def test_flags_come_from_the_environment_and_from_a_file_too(folder):
         (["run", "absent.py"], 3, "there is no file"),
         (["run", "hello.py", "--udp", "127.0.0.1:x"], 3, "127.0.0.1:x"),
         (
-            ["run", "hello.py", "--workers", "many"],
+            ["run", "hello.py", "--threads", "many"],
             2,
-            "workers from the command line is 'many', expected int",
+            "threads from the command line is 'many', expected int",
         ),
         (["run", "hello.py", "--config", "absent.toml"], 2, "absent.toml does not exist"),
         (["send", "127.0.0.1", "x"], 1, "127.0.0.1"),
