@@ -10,6 +10,9 @@
 #ifndef SO_MEMINFO
 #define SO_MEMINFO 55
 #endif
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
 
 #define ALIGN(n, to) (((size_t)(n) + (size_t)(to) - 1) / (to) * (to))
 /* Slots do not begin at the same cache set. */
@@ -28,7 +31,7 @@ size_t tudp_batch_size(uint32_t slot_room, uint32_t scratch_room)
     size_t n = ALIGN(sizeof(tudp_batch), 64);
     n += ALIGN(tudp_shared_size(slot_room), 4096);
     n += ALIGN(TUDP_BATCH * sizeof(struct mmsghdr), 64) + ALIGN(TUDP_BATCH * sizeof(struct iovec), 64);
-    n += TUDP_BATCH * TUDP_CONTROL;
+    n += ALIGN(TUDP_BATCH * (TUDP_CONTROL + sizeof(tudp_sockaddr)), 64);
     n += ALIGN((size_t)TUDP_BATCH * ALIGN(scratch_room, 64), 64);
     n += ALIGN(TUDP_OUTS * sizeof(tudp_out), 64) + ALIGN(TUDP_OUTS * sizeof(tudp_group), 64);
     n += ALIGN(TUDP_OUTS * 4 * sizeof(uint16_t), 64);
@@ -63,7 +66,7 @@ tudp_batch *tudp_batch_init(void *memory, tudp_shared *shared, const tudp_calls 
     b->shared = shared ? shared : (tudp_shared *)own;
     b->in_msgs = carve(&at, TUDP_BATCH * sizeof *b->in_msgs);
     b->in_iov = carve(&at, TUDP_BATCH * sizeof *b->in_iov);
-    b->in_control = carve(&at, TUDP_BATCH * TUDP_CONTROL);
+    b->in_control = carve(&at, TUDP_BATCH * (TUDP_CONTROL + sizeof(tudp_sockaddr)));
     scratch = carve(&at, TUDP_BATCH * per_slot);
     b->outs = carve(&at, TUDP_OUTS * sizeof *b->outs);
     b->groups = carve(&at, TUDP_OUTS * sizeof *b->groups);
@@ -203,6 +206,10 @@ static void read_control(tudp_slot *s, struct msghdr *h)
             struct timespec t;
             memcpy(&t, CMSG_DATA(c), sizeof t);
             s->stamp = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+        } else if (c->cmsg_level == IPPROTO_UDP && c->cmsg_type == UDP_GRO) {
+            int segment;
+            memcpy(&segment, CMSG_DATA(c), sizeof segment);
+            s->segment = (uint16_t)segment;
         }
     }
 }
@@ -254,12 +261,18 @@ static int guard(tudp_batch *b, tudp_slot *s, const struct msghdr *h)
     return TUDP_PASS;
 }
 
-int tudp_batch_receive(tudp_batch *b)
+int tudp_batch_gro(tudp_batch *b)
 {
-    uint64_t *count = b->turn.counters;
-    uint32_t i, n;
-    int got, control = b->wildcard || b->stamping;
-    b->passed = 0;
+    int on = 1, status = b->calls->setsockopt(b->calls->ctx, b->fd, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
+    b->gro = status == 0;
+    return status;
+}
+
+/* One call to the kernel. Returns the number of messages, 0, or a fatal errno. */
+static int receive_messages(tudp_batch *b, int control)
+{
+    uint32_t i;
+    int got;
     for (i = 0; i < b->limit; i++) {
         struct msghdr *h = &b->in_msgs[i].msg_hdr;
         h->msg_namelen = sizeof(tudp_sockaddr);
@@ -269,44 +282,115 @@ int tudp_batch_receive(tudp_batch *b)
     do {
         got = b->calls->recvmmsg(b->calls->ctx, b->fd, b->in_msgs, b->limit, MSG_DONTWAIT | MSG_TRUNC);
     } while (got == -EINTR);
-    count[TUDP_RECEIVE_CALLS]++;
-    if (got <= 0) {
-        b->received = 0;
-        age_watch(b, 0);
-        if (got == 0 || got == -EAGAIN || got == -EWOULDBLOCK)
-            return 0;
-        count[TUDP_RECEIVE_ERRORS]++;
-        /* errors of single peers never stop a server socket; read on next turn */
-        return got == -EBADF || got == -ENOTSOCK ? got : 0;
+    b->turn.counters[TUDP_RECEIVE_CALLS]++;
+    if (got > 0) {
+        age_watch(b, (uint32_t)got);
+        return got;
     }
-    n = b->received = (uint32_t)got;
-    count[TUDP_RECEIVED] += n; /* before acting on them: a kill cannot hide them */
-    for (i = 0; i < n; i++) {
-        tudp_slot *s = &b->slots[i];
-        struct msghdr *h = &b->in_msgs[i].msg_hdr;
-        int verdict;
-        s->len = b->in_msgs[i].msg_len;
-        s->stamp = 0;
-        s->local.family = 0;
-        if (control && h->msg_controllen)
-            read_control(s, h);
-        count[TUDP_BYTES_IN] += s->len;
-        b->shared->current_at = (uint32_t)(s->data - (uint8_t *)b->shared);
-        b->shared->current_len = s->len;
-        verdict = guard(b, s, h);
-        s->verdict = (int16_t)verdict;
-        if (verdict == TUDP_PASS) {
-            b->passed++;
-        } else if (verdict == TUDP_ANSWERED) {
-            count[TUDP_HANDLED]++;
-            count[TUDP_NATIVE_ANSWERS]++;
-        } else if (verdict < 0) {
-            count[-verdict]++;
+    age_watch(b, 0);
+    if (got == 0 || got == -EAGAIN || got == -EWOULDBLOCK)
+        return 0;
+    b->turn.counters[TUDP_RECEIVE_ERRORS]++;
+    /* errors of single peers never stop a server socket; read on next turn */
+    return got == -EBADF || got == -ENOTSOCK ? got : 0;
+}
+
+/* A slot is filled: guard it, let the stages have it, count it. */
+static inline void settle(tudp_batch *b, tudp_slot *s, const struct msghdr *h)
+{
+    uint64_t *count = b->turn.counters;
+    int verdict;
+    count[TUDP_BYTES_IN] += s->len;
+    b->shared->current_at = (uint32_t)(s->data - (uint8_t *)b->shared);
+    b->shared->current_len = s->len;
+    verdict = guard(b, s, h);
+    s->verdict = (int16_t)verdict;
+    if (verdict == TUDP_PASS) {
+        b->passed++;
+    } else if (verdict == TUDP_ANSWERED) {
+        count[TUDP_HANDLED]++;
+        count[TUDP_NATIVE_ANSWERS]++;
+    } else if (verdict < 0) {
+        count[-verdict]++;
+    }
+}
+
+static void describe(tudp_slot *s, struct msghdr *h, int control)
+{
+    s->stamp = 0;
+    s->segment = 0;
+    s->local.family = 0;
+    if (control && h->msg_controllen)
+        read_control(s, h);
+}
+
+/* The datagrams of messages that the kernel has joined, up to a batch of them. */
+static int unjoin(tudp_batch *b)
+{
+    uint32_t n = 0;
+    while (b->whole_at < b->whole && n < TUDP_BATCH) {
+        struct msghdr *h = &b->in_msgs[b->whole_at].msg_hdr;
+        tudp_slot *s = &b->slots[n++];
+        uint32_t total = b->in_msgs[b->whole_at].msg_len, left = total - b->whole_byte;
+        memcpy(&s->from, (uint8_t *)b->in_control + TUDP_BATCH * TUDP_CONTROL + b->whole_at * sizeof s->from,
+               sizeof s->from);
+        describe(s, h, 1);
+        s->data = (uint8_t *)b->in_iov[b->whole_at].iov_base + b->whole_byte;
+        s->len = s->segment && s->segment < left ? s->segment : left;
+        b->whole_byte += s->len;
+        if (b->whole_byte >= total) {
+            b->whole_at++;
+            b->whole_byte = 0;
         }
+        b->turn.counters[TUDP_RECEIVED]++;
+        settle(b, s, h);
     }
     b->shared->current_len = UINT32_MAX;
-    age_watch(b, n);
+    b->received = n;
     return (int)n;
+}
+
+static int receive_joined(tudp_batch *b)
+{
+    if (b->whole_at == b->whole) {
+        int got;
+        uint32_t i;
+        tudp_sockaddr *from = (tudp_sockaddr *)(b->in_control + TUDP_BATCH * TUDP_CONTROL);
+        for (i = 0; i < b->limit; i++)
+            b->in_msgs[i].msg_hdr.msg_name = &from[i];
+        got = receive_messages(b, 1);
+        b->whole = b->whole_at = b->whole_byte = 0;
+        b->received = 0;
+        if (got <= 0)
+            return got;
+        b->whole = (uint32_t)got;
+    }
+    return unjoin(b);
+}
+
+int tudp_batch_receive(tudp_batch *b)
+{
+    int got, control = b->wildcard || b->stamping;
+    uint32_t i;
+    b->passed = 0;
+    if (b->gro)
+        return receive_joined(b);
+    got = receive_messages(b, control);
+    if (got <= 0) {
+        b->received = 0;
+        return got;
+    }
+    b->received = (uint32_t)got;
+    b->turn.counters[TUDP_RECEIVED] += b->received; /* before acting on them: a kill cannot hide them */
+    for (i = 0; i < b->received; i++) {
+        tudp_slot *s = &b->slots[i];
+        struct msghdr *h = &b->in_msgs[i].msg_hdr;
+        s->len = b->in_msgs[i].msg_len;
+        describe(s, h, control);
+        settle(b, s, h);
+    }
+    b->shared->current_len = UINT32_MAX;
+    return got;
 }
 
 /* ---- timers of stages ---- */

@@ -89,11 +89,15 @@ typedef struct tudp_batch {
     uint32_t gso_most;     /* larger segments were refused */
 
     /* receive */
+    int gro;               /* the kernel may hand over many datagrams of one peer as one message */
+    uint32_t whole;        /* messages of the last receive call that are not all served yet ... */
+    uint32_t whole_at;     /* ... from this one on ... */
+    uint32_t whole_byte;   /* ... and this byte of it */
     uint32_t received;
     tudp_slot slots[TUDP_BATCH];
     struct mmsghdr *in_msgs;
     struct iovec *in_iov;
-    uint8_t *in_control;
+    uint8_t *in_control; /* control messages, then (UDP_GRO) the addresses of messages */
 
     /* send */
     uint32_t outs_count;
@@ -135,6 +139,9 @@ void tudp_batch_clock(tudp_batch *b);
  * that is our own bug (EBADF, ENOTSOCK). Slots with verdict TUDP_PASS are for
  * Python; `passed` says how many. */
 int tudp_batch_receive(tudp_batch *b);
+
+/* Ask for UDP_GRO: fewer calls where one peer sends trains. 0 or a negative errno. */
+int tudp_batch_gro(tudp_batch *b);
 
 /* Run the timers of stages whose deadline has come; returns the next deadline. */
 uint64_t tudp_batch_due(tudp_batch *b);

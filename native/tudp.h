@@ -103,7 +103,7 @@ static inline void tudp_key_of(const tudp_sockaddr *from, tudp_key *key)
 typedef struct tudp_slot {
     uint8_t *data;
     uint32_t len;
-    uint16_t segment;    /* reserved */
+    uint16_t segment;    /* owned by the turn */
     int16_t verdict;     /* owned by the turn */
     tudp_sockaddr from;
     tudp_local local;

@@ -33,7 +33,8 @@ def wired():
         pipeline.connection_class = connection_class
         endpoint = Endpoint(sock or wire, pipeline, server=server, calls=calls, **limits)
         pipeline.endpoint = endpoint
-        return SimpleNamespace(wire=wire, endpoint=endpoint, failed=failed, counters=endpoint.counters,
-                               pipeline=pipeline)
+        return SimpleNamespace(
+            wire=wire, endpoint=endpoint, failed=failed, counters=endpoint.counters, pipeline=pipeline
+        )
 
     return make

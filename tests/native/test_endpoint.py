@@ -6,8 +6,8 @@ import socket
 import struct
 
 import pytest
-from tests.conftest import assert_ledgers_close
 
+from tests.conftest import assert_ledgers_close
 from toolips_udp import Address, MultiHandler, handler
 from toolips_udp._native.endpoint import ClientTable, Faults, MemoryWire
 from toolips_udp.counters import WORDS
@@ -69,7 +69,9 @@ def test_short_batches_lose_nothing(wired):
     assert sorted(all_sent(wire), key=int) == [b"%d" % n for n in range(50)]
 
 
-@pytest.mark.parametrize("error", [errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENOMEM])
+@pytest.mark.parametrize(
+    "error", [errno.EAGAIN, errno.EINTR, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENOMEM]
+)
 @pytest.mark.parametrize("which", [1, 2])
 def test_a_receive_call_that_fails_never_stops_the_server(wired, error, which):
     wire = MemoryWire("192.0.2.1:53")
@@ -613,11 +615,15 @@ def test_10_000_turns_of_everything_close_both_ledgers(wired):
     pushed = 0
     for _ in range(10_000):
         for _ in range(dice.randrange(6)):
-            wire.push(dice.randbytes(dice.choice([0, 1, 30, 500, 5000])), Address("192.0.2.7", dice.randrange(0, 60)))
+            wire.push(
+                dice.randbytes(dice.choice([0, 1, 30, 500, 5000])),
+                Address("192.0.2.7", dice.randrange(0, 60)),
+            )
             pushed += 1
         if dice.random() < 0.1:
             call = dice.choice(["sendmmsg", "recvmmsg"])
-            faults.fail(call, dice.choice([errno.EAGAIN, errno.EPERM, errno.EINVAL, errno.ENOBUFS]), dice.randrange(1, 4))
+            error = dice.choice([errno.EAGAIN, errno.EPERM, errno.EINVAL, errno.ENOBUFS])
+            faults.fail(call, error, dice.randrange(1, 4))
         wire.advance(dice.random() * 0.002)
         w.endpoint.turn()
         if dice.random() < 0.1:

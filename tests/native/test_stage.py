@@ -29,8 +29,12 @@ def toy_module(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
     shutil.copy(HERE / "toy/toy_peers.pyx", folder)
     (folder / "setup.py").write_text(SETUP)
-    done = subprocess.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], cwd=folder,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     [built] = folder.glob("toy_peers*.so")
     spec = importlib.util.spec_from_file_location("toy_peers", built)
@@ -72,7 +76,9 @@ def test_a_stage_answers_drops_and_passes_on(toy):
     assert toy.say(b"J") == [(b"ok", CLIENT)]
     assert toy.say(b"M lost", OTHER) == [] and toy.say(b"X") == []
     assert toy.say(b"?") == [(b"python", CLIENT)]
-    assert toy.counters["denied"] == 1 and toy.counters["malformed"] == 1 and toy.counters["native_answers"] == 1
+    assert (
+        toy.counters["denied"] == 1 and toy.counters["malformed"] == 1 and toy.counters["native_answers"] == 1
+    )
 
 
 def test_held_packets_become_events_in_python_and_are_counted_by_the_stage(toy):

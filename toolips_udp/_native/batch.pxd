@@ -32,6 +32,9 @@ cdef extern from "batch.h" nogil:
         uint32_t passed
         uint64_t armed_since
         int gso
+        int gro
+        uint32_t whole
+        uint32_t whole_at
         uint32_t gso_most
         tudp_slot *slots
         iovec *in_iov
@@ -44,6 +47,7 @@ cdef extern from "batch.h" nogil:
                                 uint32_t slot_room, uint32_t scratch_room)
     size_t tudp_shared_size(uint32_t slot_room)
     int tudp_batch_add(tudp_batch *b, tudp_stage *stage, uint32_t *scratch_used)
+    int tudp_batch_gro(tudp_batch *b)
     void tudp_batch_clock(tudp_batch *b)
     int tudp_batch_receive(tudp_batch *b)
     uint64_t tudp_batch_due(tudp_batch *b)

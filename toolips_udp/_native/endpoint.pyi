@@ -126,6 +126,7 @@ class Endpoint:
         slot_room: int = 65536,
         age_limit: float = 0.05,
         gso: bool = True,
+        gro: bool = False,
         session_timeout: float = 600,
         max_sessions: int = 100_000,
         max_async: int = 10_000,

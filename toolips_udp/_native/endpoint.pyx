@@ -122,7 +122,7 @@ cdef class Endpoint:
     """
 
     def __cinit__(self, sock, pipeline, *, server=None, shared=None, counters=None, calls=None,
-                  uint32_t slot_room=65536, double age_limit=0.05, bint gso=True, double session_timeout=600,
+                  uint32_t slot_room=65536, double age_limit=0.05, bint gso=True, bint gro=False, double session_timeout=600,
                   uint32_t max_sessions=100_000, Py_ssize_t max_async=10_000):
         self.timer = -1
         self.armed = TUDP_NEVER
@@ -148,6 +148,8 @@ cdef class Endpoint:
         self.lay_out(shared, counters, slot_room)
         tudp_batch_age(self.b, <uint64_t>(age_limit * 1e9))
         self.b.gso = gso and sys.platform == "linux"
+        if gro and tudp_batch_gro(self.b) < 0:
+            raise StartError("gro=True, but this kernel has no UDP_GRO. Fix: leave it out, or Linux 5.0 or later")
         self.counters = Counters(self)
         self.fold(pipeline)
 
@@ -253,7 +255,7 @@ cdef class Endpoint:
             self.serve(<uint32_t>got)
             with nogil:
                 left = tudp_batch_flush(b)
-            if <uint32_t>got < b.limit:
+            if <uint32_t>got < b.limit and b.whole_at == b.whole:
                 break
             tudp_batch_clock(b)
             if b.turn.now >= end:
@@ -431,6 +433,8 @@ cdef class Endpoint:
         if left > 0 and not self.retrying and self.loop is not None:
             self.retrying = True
             self.loop.call_later(0.001, self.retry)
+        if self.b.whole_at != self.b.whole and self.loop is not None:
+            self.loop.call_soon(self.turn)  # datagrams that the kernel joined; the socket does not know of them
         if self.wire is not None and self.wire.on_send is not None and (<MemoryWire>self.wire).wire.out_count:
             self.wire.on_send()
         if got < 0 or left < 0:
@@ -631,6 +635,8 @@ cdef class Endpoint:
     cdef object lend(self, tudp_slot *slot):
         cdef SlotBuffer buffer
         cdef Py_ssize_t number = slot - self.b.slots
+        if self.b.gro:  # many slots share one buffer
+            return memoryview(PyBytes_FromStringAndSize(<char *>slot.data, slot.len))
         buffer = self.lent[number]
         if buffer is None:
             buffer = SlotBuffer.__new__(SlotBuffer)

@@ -107,6 +107,7 @@ class UDPMode(ModeServer):
         limits: dict[str, Any] = {"slot_room": settings.slot}
         if self.detail != "portable":
             limits["age_limit"] = settings.age_limit
+            limits["gro"] = settings.gro
         self.endpoint = pipeline.endpoint = self._transport.Endpoint(
             self.sock,
             pipeline,

@@ -110,7 +110,7 @@ def test_too_much_or_junk_raises_in_the_handler(server, transport, client):
             with pytest.raises(error) as caught:
                 c.respond(answer)
             found.append(str(caught.value))
-        with pytest.raises(UnknownHandler, match="secnd.*second"):
+        with pytest.raises(UnknownHandler, match=r"secnd.*second"):
             c.set_handler("secnd")
         c.respond(b"still here")
 
