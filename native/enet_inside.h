@@ -17,7 +17,7 @@ enum {
     EN_GUESSES = 16,
     EN_BUCKETS = 8192,
     EN_TIMERS_A_CALL = 1024,
-    EN_RTO_MOST = 2000, /* ms; where doubling ends */
+    EN_RTO_MOST = 500,  /* ms; where doubling ends on all but long links */
     EN_RTO_LEAST = 10, /* ms; stock has none and resends what is merely slow to be acked */
 };
 

@@ -666,11 +666,13 @@ void en_flush(en_host *h, tudp_turn *turn)
 
 /* ---- timers ---- */
 
-static uint32_t doubled(uint32_t timeout)
+/* Timeouts double, but not above half a second unless the round trip is that long:
+ * an idle link that loses a third of everything must not end for want of tries. */
+static uint32_t doubled(const en_peer *p, uint32_t timeout)
 {
-    if (timeout >= EN_RTO_MOST)
-        return timeout;
-    return timeout * 2 < EN_RTO_MOST ? timeout * 2 : EN_RTO_MOST;
+    uint32_t most = 2 * (p->rtt + 4 * p->var);
+    most = most < EN_RTO_MOST ? EN_RTO_MOST : most;
+    return timeout >= most ? timeout : timeout * 2 < most ? timeout * 2 : most;
 }
 
 /* Queues again what has waited too long. Ends the peer that does not answer. */
@@ -693,7 +695,8 @@ static void resend_expired(en_host *h, en_peer *p)
         uint32_t elapsed = h->now - p->failing_since;
         /* Stock gives up after six sendings and 5 s; here also nothing may have been heard for 5 s,
          * or a lossy link would end peers that are plainly there. */
-        if (elapsed >= 30000 || (out->sends >= 6 && elapsed >= 5000 && h->now - p->last_heard >= 5000)) {
+        int silent = h->now - p->last_heard >= 5000 && p->state != EN_CONNECTING;
+        if (elapsed >= 30000 || (out->sends >= 6 && elapsed >= 5000 && silent)) {
             p->stats.given_up++;
             int ours = p->state == EN_DRAINING || p->state == EN_CLOSING;
             en_peer_gone(h, p, ours ? p->word : EN_TIMEOUT, ours ? p->code : 0, 0);
@@ -702,7 +705,7 @@ static void resend_expired(en_host *h, en_peer *p)
         en_list_remove(at);
         en_list_add(&p->resend, at);
         out->in_flight = 0;
-        out->timeout = doubled(out->timeout);
+        out->timeout = doubled(p, out->timeout);
         p->in_flight_bytes -= out->length;
         p->in_flight--;
         p->packets_lost++;

@@ -101,7 +101,7 @@ class _Range:
         """Narrow to (start, size) of the total that `range` was divided by; the bytes that are settled."""
         self.low = (self.low + start * self.range) & _MASK
         self.range = (self.range * size) & _MASK
-        settled = []
+        settled: list[int] = []
         while True:
             if (self.low ^ (self.low + self.range) & _MASK) >= 1 << 24:
                 if self.range >= 1 << 16:
@@ -110,6 +110,16 @@ class _Range:
             settled.append(self.low >> 24)
             self.low = self.low << 8 & _MASK
             self.range = self.range << 8 & _MASK
+
+
+def _root_value(root: _Context, place: int) -> int:
+    """The value at a place of the root, where each weighs 1 + count."""
+    for value in range(255):
+        weight = 1 + root.count.get(value, 0)
+        if place < weight:
+            return value
+        place -= weight
+    return 255
 
 
 def compress(data: bytes) -> bytes:
@@ -175,16 +185,19 @@ def decompress(data: bytes, most: int) -> bytes | None:
         return None
 
     while True:
-        passed, context, found = [], model.now, None
+        passed: list[_Context] = []
+        context, value = model.now, 0
+        found: _Context | None = None
         while context is not model.root:
             if 0 <= context.escape < context.total:
                 place = read(context.total)
                 if place >= context.total:
                     return None
                 if place >= context.escape:
-                    value = find(context, place - context.escape)
-                    if value is None:
+                    known = find(context, place - context.escape)
+                    if known is None:
                         return None
+                    value = known
                     take(context.escape + context.below(value), context.count[value])
                     found = model.update(context, value)
                     break
@@ -200,13 +213,10 @@ def decompress(data: bytes, most: int) -> bytes | None:
             if place < root.escape:
                 return bytes(out)
             place -= root.escape
-            for value in range(256):
-                weight = 1 + root.count.get(value, 0)
-                if place < weight:
-                    break
-                place -= weight
+            value = _root_value(root, place)
             take(root.escape + value + root.below(value), root.count.get(value, 0) + 1)
             found = model.update_root(value)
+        assert found is not None
         if len(out) == most:
             return None
         children = []

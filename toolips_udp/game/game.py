@@ -1,0 +1,459 @@
+"""Game: an extension and native stage whose clients are peers.
+
+Game floor: imports peers, rooms, the agenda and extensions. The ENet host does
+the protocol; here its events become handler calls, and rooms get theirs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from ..errors import StartError
+from ..extensions.base import Extension
+from ..peers.delivery import Delivery
+from ..peers.enet import Enet, caps_of
+from ..peers.peer import AT_ONCE, CODE_OF, Leave, Peer, Refuse
+from ..peers.typed import TypedMessages, encode
+from ..typed import Malformed
+from . import feedback, inputs
+from .admission import Bans, Vanished
+from .godot3 import Godot3
+from .room import Member, Room, RoomKind, Rooms
+from .tick import Agenda
+from .tickdriver import TickDriver
+
+if TYPE_CHECKING:
+    from ..servers.base import Server
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _report(peer: Any, data: bytes, now: float) -> None:
+    if len(data) == 1 + feedback.FEEDBACK:
+        feedback.feedback_of(peer).take(data[1:], now)
+    else:
+        peer.malformed("a report of snapshots that is none")
+
+
+TAKERS: dict[bytes, Callable[[Any, bytes, float], None]] = {
+    bytes((inputs.CODE,)): inputs.hold,
+    bytes((feedback.CODE,)): _report,
+}
+"""Messages of our own, by first byte. Only games with rooms have them."""
+
+
+class Game(Extension):
+    """Peers over ENet (and other transports), with handlers for what they do.
+
+    `max_peers` connections; `max_message` bytes of one message; `codec` of typed messages; `ping` seconds of
+    silence before a peer is asked whether it is there; `resume` seconds that a vanished peer is kept; `caps`
+    are the limits of a peer, see `peers.enet.caps_of`. `dialect="godot3"` speaks Godot 3's high-level packets.
+
+    >>> game = Game(channels=2)
+    >>> @game.on_message
+    ... def echo(peer, m):
+    ...     peer.send(m.data, m.channel, m.delivery)
+    """
+
+    answers = True
+
+    def __init__(
+        self,
+        *transports: Any,
+        channels: int = 2,
+        max_peers: int = 10_000,
+        max_message: int = 65_536,
+        codec: str = "msgpack",
+        dialect: str | None = None,
+        ping: float = 5.0,
+        sharded: bool = False,
+        resume: float = 0.0,
+        **caps: Any,
+    ) -> None:
+        if not 1 <= channels <= 255:
+            raise ValueError(f"a game has 1 to 255 channels, found {channels!r}")
+        if max_peers < 1 or ping <= 0 or resume < 0:
+            raise ValueError(f"max_peers and ping are above 0, resume 0 or more; {max_peers=} {ping=} {resume=}")
+        if dialect not in (None, "godot3"):
+            raise ValueError(f"dialect is None or 'godot3', found {dialect!r}")
+        self.transports = transports or (Enet(),)
+        self.types = TypedMessages(codec)
+        self.sharded = sharded
+        self.host: Any = None
+        self.server: Server | None = None
+        self.bans = Bans(self)
+        self.agenda = Agenda(self._clock, self.call)
+        self.rooms = Rooms(cast(Any, self))
+        self._settings = {
+            **caps_of(max_message, **caps),
+            "channels": max(channels, 3) if dialect else channels,
+            "max_peers": max_peers,
+            "ping": round(ping * 1000),
+        }
+        self._dialect = Godot3() if dialect else None
+        self._peers: dict[int, Any] = {}
+        self.peers: Mapping[int, Any] = MappingProxyType(self._peers)
+        """Everybody, by id. Take `list(game.peers.values())` before peers may leave in a loop that awaits."""
+        self._on: dict[str, Callable[..., Any]] = {}
+        self._typed: dict[type, Callable[..., Any]] = {}
+        self._vanished = Vanished(self, resume)
+        self._driver: TickDriver | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._staged = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._now: Callable[[], int] = time.monotonic_ns
+
+    # ---- decorators ----
+
+    def on_join(self, function: F) -> F:
+        """`f(peer)` when a peer has joined."""
+        return self._one("on_join", function)
+
+    def on_message(self, function: F) -> F:
+        """`f(peer, message)` for what no typed handler and no room took."""
+        return self._one("on_message", function)
+
+    def on_leave(self, function: F) -> F:
+        """`f(peer, leave)`: exactly one for each join."""
+        return self._one("on_leave", function)
+
+    def on_resume(self, function: F) -> F:
+        """`f(peer)` when a vanished peer is back on a new connection."""
+        return self._one("on_resume", function)
+
+    def admit(self, function: F) -> F:
+        """`f(peer)` before `on_join`: True lets it in; `Refuse(code)` or False does not. Not `async`."""
+        if asyncio.iscoroutinefunction(function):
+            raise TypeError("@game.admit decides at once; it cannot be async")
+        return self._one("admit", function)
+
+    def message(self, code: int) -> Callable[[type], type]:
+        """Make a msgspec Struct a typed message with this code, 0 to 253.
+
+        >>> @game.message(1)
+        ... class Say(Struct):
+        ...     text: str
+        """
+
+        def add(kind: type) -> type:
+            self.types.add(code, kind)
+            self._fold()
+            return kind
+
+        return add
+
+    def on(self, kind: type) -> Callable[[F], F]:
+        """`f(peer, value)` for typed messages of this type that the sender's room did not take."""
+
+        def add(function: F) -> F:
+            if kind in self._typed:
+                raise ValueError(f"there is already a handler for {kind.__name__}; a game can have one")
+            self._typed[kind] = self._plain(function)
+            return function
+
+        return add
+
+    # ---- verbs ----
+
+    def room(self, name: str, capacity: int | None = None, state: Any = None, **more: Any) -> Any:
+        """The room of this name, made at its first use; with a `*` at the end a kind of rooms. See `Rooms.room`."""
+        room: Room | RoomKind = self.rooms.room(name, capacity, state, **more)
+        self._fold()
+        return room
+
+    def broadcast(
+        self,
+        data: Any,
+        channel: int = 0,
+        delivery: Any = Delivery.RELIABLE,
+        fragment: bool = False,
+        to: Iterable[Any] | None = None,
+        exclude: Any = (),
+    ) -> int:
+        """Send to everybody, a room, or any peers but `exclude`; encoded once. Returns the number queued.
+
+        From another thread it is queued on the server's loop, and the number is of those it will go to.
+        """
+        if isinstance(exclude, Peer):
+            exclude = (exclude,)
+        peers: Collection[Any] = list(self._peers.values() if to is None else to)
+        if self._thread and threading.get_ident() != self._thread:
+            assert self.server is not None
+            self.server.call_soon(self._broadcast, data, channel, delivery, fragment, peers, exclude)
+            return sum(peer.open and peer not in exclude for peer in peers)
+        return self._broadcast(data, channel, delivery, fragment, peers, exclude)
+
+    def _broadcast(
+        self, data: Any, channel: int, delivery: Delivery, fragment: bool, peers: Collection[Any], exclude: Any
+    ) -> int:
+        if self.host is None:
+            return 0
+        if self._dialect is not None:
+            return sum(peer.send(data, channel, delivery) for peer in peers if peer not in exclude)
+        queued: int = self.host.broadcast(peers, data, channel, delivery, fragment, exclude)
+        return queued
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run a handler; an exception is logged and counted, never raised. A coroutine becomes a task."""
+        try:
+            result = function(*args)
+        except Exception as error:
+            self.failed(args[1] if len(args) > 1 and isinstance(args[1], Peer) else None, error)
+            return None
+        if asyncio.iscoroutine(result):
+            self._spawn(result, None)
+        return result
+
+    def failed(self, peer: Any, error: BaseException) -> None:
+        """A handler raised: say it with the peer."""
+        name = error.__traceback__
+        while name is not None and name.tb_next is not None:
+            name = name.tb_next
+        where = f"{name.tb_frame.f_code.co_qualname}" if name is not None else "a handler"
+        address = getattr(peer, "address", None)
+        if self.server is not None:
+            text = f"{where} raised {type(error).__name__}"
+            self.server.journal.event(f"game {where}", logging.ERROR, text, address, error, "handler_failed")
+        else:
+            logging.getLogger("toolips_udp.game").error("%s raised for %s", where, address, exc_info=error)
+
+    # ---- life ----
+
+    def on_start(self, server: Server) -> None:
+        """Makes the host; called by the server."""
+        if getattr(server.settings, "workers", 1) > 1 and not self.sharded:
+            raise StartError(
+                "a Game has one world, and workers above 1 would make several. Fix: workers=1, or "
+                "Game(sharded=True), which says that rooms and broadcasts are per worker"
+            )
+        self.server = server
+        self._thread = threading.get_ident()
+        loop = self._loop = asyncio.get_running_loop()
+        self._now = getattr(loop, "nanoseconds", time.monotonic_ns)
+        dice = getattr(server, "random", None)
+        secret = dice.randbytes(16) if dice is not None else os.urandom(16)
+        self._vanished.random = dice.randbytes if dice is not None else os.urandom
+        self.open_host(secret)
+        self._driver = TickDriver(self.agenda, loop, self._flush)
+
+    def open_host(self, secret: bytes) -> Any:
+        """Make the ENet host of this game. Servers do it at their start; worlds of your own may."""
+        enet = next((t for t in self.transports if isinstance(t, Enet)), None) or Enet()
+        bases: tuple[type, ...] = (Godot3.Peer,) if self._dialect else ()
+        mixin = type("GamePeer", (*bases, GamePeer), {"game": self, "hall": self.rooms, "__slots__": ()})
+        self.host = enet.host(secret, mixin, **self._settings)
+        self.host.joined, self.host.left, self.host.failed = self._joined, self._left, self.failed
+        self.host.encode = encode
+        self.host.wake = self._flush
+        self._fold()
+        self.bans.apply()
+        return self.host
+
+    def stages(self) -> list[Any]:
+        """The ENet host, when it is the native one."""
+        if not hasattr(self.host, "__tudp_stage__"):
+            return []
+        self._staged = True
+        return [self.host]
+
+    def route(self, c: Any) -> bool | None:
+        """Where no native stage runs, packets come here: False when the host took it."""
+        if self._staged:
+            return None
+        word = self.host.receive(self._now(), c.address, c.packet)
+        self._pump(c)
+        return None if word == "passed" else False
+
+    def on_stop(self, server: Server) -> None:
+        """Tell everybody, flush, end rooms and ticks."""
+        if self._driver is not None:
+            self._driver.close()
+        for peer in list(self._peers.values()):
+            peer.close(AT_ONCE, CODE_OF["stopping"], "stopping")
+        if self.host is not None:
+            self.host.advance(self._now())
+            if self._staged:
+                endpoint = self._endpoint()
+                for data, to in self.host.outgoing():
+                    endpoint.send(data, to)
+                endpoint.flush()
+            else:
+                self._pump(None)
+        self._vanished.end()
+        for task in self._tasks:
+            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._staged = False
+        self._thread = 0
+
+    def export(self) -> Any:
+        """The bans, for the process that takes over."""
+        return {"bans": self.bans.export()}
+
+    def restore(self, state: Any) -> None:
+        """The bans of the process before."""
+        self.bans.restore(state.get("bans", {}))
+
+    # ---- the host's events ----
+
+    def _joined(self, peer: Any) -> None:
+        admit = self._on.get("admit")
+        if admit is not None:
+            answer = admit(peer)
+            if answer is not True:
+                code = answer.code if isinstance(answer, Refuse) else CODE_OF["refused"]
+                peer.close(AT_ONCE, code, "refused")
+                return
+        self._peers[peer.id] = peer
+        self._vanished.joined(peer)
+        handler = self._on.get("on_join")
+        if handler is not None:
+            handler(peer)
+
+    def _left(self, peer: Any, word: str, code: int, by_peer: bool, seconds: float) -> None:
+        if peer.id not in self._peers:
+            return  # never admitted
+        leave = Leave(word, code, "peer" if by_peer else "server", seconds)
+        if word == "timeout" and self._vanished.keep(peer, leave):
+            return
+        self.gone(peer, leave)
+
+    def gone(self, peer: Any, leave: Leave) -> None:
+        """Out of the game and its rooms, then `on_leave`."""
+        if self._peers.pop(peer.id, None) is None:
+            return
+        self.rooms.gone(peer)
+        handler = self._on.get("on_leave")
+        if handler is not None:
+            handler(peer, leave)
+
+    def _received(self, peer: Any, message: Any) -> None:
+        if peer.id not in self._peers:
+            return
+        if self._dialect is not None:
+            message = self._dialect.open(peer, message)
+            if message is None:
+                return
+        if self._vanished.seconds and self._vanished.take(peer, message):
+            return
+        rooms = self.rooms
+        if rooms and (take := TAKERS.get(message.data[:1])) is not None:
+            take(peer, message.data, message.now)
+            return
+        rooms.acting = peer
+        try:
+            value = self.types.decode(message.data) if self.types else None
+            room = peer.room
+            if room is not None and room.take(peer, message, value):
+                return
+            handler = self._typed.get(type(value)) if value is not None else None
+            if handler is not None:
+                handler(peer, value)
+            elif "on_message" in self._on:
+                self._on["on_message"](peer, message)
+        except Malformed as error:
+            peer.malformed(str(error))
+        finally:
+            rooms.acting = None
+
+    # ---- inside ----
+
+    def _one(self, name: str, function: F) -> F:
+        if name in self._on:
+            raise ValueError(f"this game already has an {name}; it can have one")
+        self._on[name] = function if name == "admit" else self._plain(function)
+        self._fold()
+        return function
+
+    def _plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A handler to call: an `async def` becomes one that starts a task."""
+        if not asyncio.iscoroutinefunction(function):
+            return function
+
+        def run(peer: Any, *args: Any) -> None:
+            self._spawn(function(peer, *args), peer)
+
+        return run
+
+    def _spawn(self, coroutine: Any, peer: Any) -> None:
+        if self._loop is None:
+            coroutine.close()
+            raise StartError("an async handler needs a running server")
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            error = None if task.cancelled() else task.exception()
+            if error is not None:
+                self.failed(peer, error)
+
+        task.add_done_callback(ended)
+
+    def _fold(self) -> None:
+        """Without rooms, types, resuming and dialect a message goes straight from C to its handler."""
+        if self.host is None:
+            return
+        direct = self._on.get("on_message")
+        busy = self.rooms or self.rooms.kinds or self.types or self._vanished.seconds or self._dialect
+        self.host.received = direct if direct is not None and not busy and "admit" not in self._on else self._received
+
+    def _clock(self) -> int:
+        return self._now()
+
+    def _endpoint(self) -> Any:
+        assert self.server is not None
+        return next(e for e in (getattr(m, "endpoint", None) for m in self.server.modes) if e is not None)
+
+    def _flush(self) -> None:
+        """What was queued outside a turn leaves soon."""
+        if self.server is None or not self._thread:
+            return
+        if self._staged:
+            self._endpoint().wake()
+        elif self._loop is not None and self._timer is None:
+            self._timer = self._loop.call_later(0, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self.host.advance(self._now())
+        self._pump(None)
+
+    def _pump(self, c: Any) -> None:
+        """Without a stage: send what the host has, and be back when it wants to be."""
+        endpoint = self._endpoint()
+        for data, to in self.host.outgoing():
+            endpoint.send(data, to)
+        due = self.host.deadline()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None and self._loop is not None:
+            wait = max(0.0, (due - self._now()) / 1e9)
+            self._timer = self._loop.call_later(wait, self._ring)
+
+
+class GamePeer(Member):
+    """What a game's peers have beside `Peer`: rooms, presence, and a count of nonsense."""
+
+    _nonsense = 0
+    _nonsense_since = 0.0
+
+    def malformed(self, why: str = "") -> None:
+        """Count a message that is not what it should be; 16 in 10 s end the connection."""
+        peer: Any = self
+        if peer.now - self._nonsense_since > 10.0:
+            self._nonsense, self._nonsense_since = 0, peer.now
+        self._nonsense += 1
+        if self._nonsense >= (peer.game._settings["max_malformed"] or 1 << 62):
+            peer.close(AT_ONCE, CODE_OF["malformed"], "malformed")
