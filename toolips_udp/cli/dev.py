@@ -1,0 +1,91 @@
+"""Serve a module and load it anew whenever one of its files is saved.
+
+    toolips-udp dev hello.py --udp 127.0.0.1:2000
+
+Takes what `run` takes. The socket and the clients' sessions stay; a file that cannot be
+loaded leaves the old code serving, and its error is shown. With the extra `cli` changes are
+told by the system, without it the files are looked at three times per second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import StartError
+from . import run as run_command
+
+SETTINGS = run_command.SETTINGS
+EVERY = 0.3
+"""Seconds between two looks at the files, without watchfiles."""
+
+add_arguments = run_command.add_arguments
+
+
+def files() -> dict[Path, int]:
+    """The Python files below this folder that the process has loaded, and when each was changed (ns)."""
+    here = Path.cwd()
+    found: dict[Path, int] = {}
+    for module in list(sys.modules.values()):
+        name = getattr(module, "__file__", None)
+        path = Path(name) if isinstance(name, str) else None
+        if path and path.suffix == ".py" and path.is_relative_to(here) and "site-packages" not in path.parts:
+            try:
+                found[path] = path.stat().st_mtime_ns
+            except OSError:
+                continue  # being replaced by an editor; the next look sees the new one
+    return found
+
+
+def polled(over: threading.Event) -> Iterator[set[Path]]:
+    before = files()
+    while not over.wait(EVERY):
+        now = files()
+        changed = {path for path in now if before.get(path, now[path]) != now[path]}
+        before = {**before, **now}
+        if changed:
+            yield changed
+
+
+def changes(over: threading.Event) -> Iterator[set[Path]]:
+    """Sets of loaded files that were saved, until `over`."""
+    try:
+        import watchfiles
+    except ImportError:
+        yield from polled(over)
+        return
+    for batch in watchfiles.watch(Path.cwd(), stop_event=over, debounce=100, raise_interrupt=False):
+        loaded = {path.resolve() for path in files()}
+        changed = {Path(name).resolve() for _, name in batch} & loaded
+        if changed:
+            yield changed
+
+
+def reload_on_change(over: threading.Event) -> None:
+    from ..servers import control
+    from ..starting import running
+
+    for changed in changes(over):
+        names = ", ".join(sorted(os.path.relpath(path) for path in changed))
+        for server in running():
+            if server.control is None or server.control.path is None:
+                continue
+            try:
+                control.ask(server.control.path, "reload", 120.0)
+            except (StartError, OSError) as error:
+                print(f"{names} changed, the old code serves on: {error}", file=sys.stderr, flush=True)
+            else:
+                print(f"{names} changed: loaded anew", file=sys.stderr, flush=True)
+
+
+def run(options: argparse.Namespace) -> int:
+    over = threading.Event()
+    threading.Thread(target=reload_on_change, args=(over,), name="toolips_udp dev", daemon=True).start()
+    try:
+        return run_command.run(options)
+    finally:
+        over.set()
