@@ -8,6 +8,7 @@ from typing import Any
 
 from .address import Address
 from .asking import raw_bytes, request
+from .connections.verbs import Verbs
 from .errors import StartError
 
 __all__ = [
@@ -60,9 +61,7 @@ def send(*args: Any, keep_open: bool = False) -> Any:
     """
     if len(args) == 3:
         target, data, to = args
-        if not hasattr(target, "respond") and not hasattr(target, "counters"):
-            target = _server_of(target)
-        return target.send(data, to)
+        return _speaker(target).send(data, to)
     if len(args) != 2:
         raise TypeError(f"send takes (data, to) or (c, data, to), found {len(args)} arguments")
     data, address = raw_bytes(args[0]), Address.resolve(args[1])
@@ -83,9 +82,7 @@ def send(*args: Any, keep_open: bool = False) -> Any:
 
 def broadcast(target: Any, data: Any, to: Any = None, exclude: Any = ()) -> int:
     """One datagram to each of `to`, or to each client with a live session; the number queued. From any thread."""
-    if not hasattr(target, "broadcast"):
-        target = _server_of(target)
-    number: int = target.broadcast(data, to, exclude)
+    number: int = _speaker(target).broadcast(data, to, exclude)
     return number
 
 
@@ -140,9 +137,16 @@ def get_post(c: Any) -> bytes:
     return body
 
 
-def _server_of(module: Any) -> Any:
-    from .starting import server_of
+def _speaker(target: Any) -> Any:
+    """What sends for `target`: a connection, a server, or the running server of a module.
 
+    A module is told by what it is, not by what it has: it may have imported `respond`.
+    """
+    from .starting import Server, server_of
+
+    if isinstance(target, Verbs | Server):
+        return target
+    module = target
     server = server_of(module)
     if server is None:
         raise StartError(

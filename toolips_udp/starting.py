@@ -63,7 +63,7 @@ def start(
         _remember(server)
         if signals.asked:
             server.stop(wait=False)
-        server.wait()
+        server.ended.wait()
     server.stop()
     return server
 
@@ -144,7 +144,7 @@ def running() -> list[Server]:
 
 def _remember(server: Server) -> None:
     with _lock:
-        _servers[:] = [each for each in _servers if not each._ended.is_set()]
+        _servers[:] = [each for each in _servers if not each.ended.is_set()]
         _servers.append(server)
 
 

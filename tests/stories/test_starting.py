@@ -408,6 +408,76 @@ def test_block_in_the_main_thread_answers_signals_and_returns(script):
     assert program.end(0) == "after False\n"
 
 
+def test_wait_in_the_main_thread_answers_signals_like_block(script):
+    program = script(
+        SCRIPT.replace("start(UDP", "server = start(UDP") + "\nprint(server.wait(), server.running)\n"
+    )
+    assert request("quick", program.address, retries=3) == b"done"
+    time.sleep(0.2)
+    program.process.send_signal(signal.SIGINT)
+    assert program.end(0) == "True False\n"
+
+
+def test_sigterm_in_the_middle_of_a_script_unwinds_it_and_drains(script):
+    text = (
+        SCRIPT
+        + """
+import time
+try:
+    time.sleep(60)
+finally:
+    print("unwound")
+"""
+    )
+    program = script(text)
+    with send("slow", program.address, keep_open=True) as client:
+        client.settimeout(5)
+        time.sleep(0.1)
+        program.process.terminate()
+        assert client.recv(100) == b"done"
+    assert program.end(0) == "unwound\n"
+
+
+def test_sigterm_after_the_last_server_has_stopped_is_the_default_again(script):
+    text = (
+        SCRIPT.replace("start(UDP", "server = start(UDP") + "\nserver.stop()\nprint('stopped', flush=True)\n"
+    )
+    program = script(text + "__import__('time').sleep(60)\n")
+    assert program.process.stdout.readline() == "stopped\n"
+    program.process.terminate()
+    program.end(-signal.SIGTERM)
+
+
+def test_without_uvloop_the_asyncio_loop_serves(nothing_left, transport, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvloop", None)
+    with serve(
+        UDP, SimpleNamespace(main=echo()), "127.0.0.1:0", transport=transport, control=False
+    ) as server:
+        assert isinstance(server.loop, asyncio.SelectorEventLoop)
+        assert request("x", server.address) == b"x"
+
+
+def test_a_module_that_imports_the_verbs_can_be_named_in_them(server, transport, peer):
+    from toolips_udp import broadcast, respond
+
+    @handler
+    def main(c):
+        c.session["here"] = True
+        respond(c, "seen")
+
+    module = module_of(main=main, respond=respond, send=send, broadcast=broadcast)
+    running = server(module=module)
+    client = peer(running.address)
+    assert client.ask() == b"seen"
+    send(module, "from the module", client.getsockname())
+    assert client.recv(100) == b"from the module"
+    assert broadcast(module, "to all") == 1
+    assert client.recv(100) == b"to all"
+    running.stop()
+    with pytest.raises(StartError, match="not being served"):
+        send(module, "x", client.getsockname())
+
+
 def test_the_last_answer_of_a_blocking_start_leaves_before_it_returns(script):
     text = SCRIPT.replace("control=False)", "control=False, block=True)")
     program = script(text)

@@ -92,7 +92,7 @@ class Server(Calls, Reloading):
         self._thread_id: int | None = None
         self._stop: asyncio.Event | None = None
         self._stop_asked = False
-        self._ended = threading.Event()
+        self.ended = threading.Event()
         self._after: list[Any] = []  # extensions that have started, in order
         self._closers: list[Callable[[], Any]] = []
         self._task: asyncio.Task[None] | None = None
@@ -129,7 +129,7 @@ class Server(Calls, Reloading):
     @property
     def running(self) -> bool:
         """Whether it serves, or still drains."""
-        return self.loop is not None and not self._ended.is_set()
+        return self.loop is not None and not self.ended.is_set()
 
     @property
     def processes(self) -> ProcessManager:
@@ -209,13 +209,13 @@ class Server(Calls, Reloading):
                 self.exit_code = 1
                 self.journal.say(logging.CRITICAL, "the server's loop ended with an error", None, error)
         finally:
-            self._ended.set()
+            self.ended.set()
 
     async def _life(self, started: Future[None]) -> None:
         try:
             await self._open()
         except BaseException as error:
-            self._ended.set()
+            self.ended.set()
             if started.set_running_or_notify_cancel():
                 started.set_exception(error)
             return
@@ -343,7 +343,7 @@ class Server(Calls, Reloading):
         Calling it again does nothing.
         """
         if self._thread is None and self._task is None:  # it never began
-            self._ended.set()
+            self.ended.set()
             self._unbind_now()
             return
         if not self._stop_asked:
@@ -351,7 +351,7 @@ class Server(Calls, Reloading):
             if self.loop is not None:
                 self.call_soon(self._set_stop)
         if wait and threading.get_ident() != self._thread_id:
-            if not self._ended.wait(self.settings.drain + PATIENCE):
+            if not self.ended.wait(self.settings.drain + PATIENCE):
                 self.exit_code = 1
                 self.journal.say(
                     logging.ERROR, f"{self!r} does not stop: {self._stuck()} still holds the loop"
@@ -378,19 +378,28 @@ class Server(Calls, Reloading):
         return "something"
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the server has stopped; False when `timeout` seconds were over first."""
+        """Block until the server has stopped; False when `timeout` seconds were over first.
+
+        In the main thread, without a timeout, SIGINT and SIGTERM drain the server
+        meanwhile, and a second one ends the process.
+        """
         if threading.get_ident() == self._thread_id:
             raise RuntimeError(
                 "server.wait() on the server's own loop would never return. Fix: await server.wait_stopped()"
             )
-        return self._ended.wait(timeout)
+        if timeout is not None:
+            return self.ended.wait(timeout)
+        from .signals import Answering
+
+        with Answering(self):
+            return self.ended.wait()
 
     async def wait_stopped(self) -> None:
         """Wait, in a coroutine, until the server has stopped."""
         if self._task is not None:
             await asyncio.shield(self._task)
-        else:
-            await asyncio.get_running_loop().run_in_executor(None, self._ended.wait)
+        while not self.ended.is_set():
+            await asyncio.sleep(0.005)
 
     def __enter__(self) -> Server:
         return self
@@ -399,7 +408,7 @@ class Server(Calls, Reloading):
         self.stop()
 
     async def __aenter__(self) -> Server:
-        if self.loop is None and not self._ended.is_set():
+        if self.loop is None and not self.ended.is_set():
             await self._open_here()
         return self
 
@@ -422,7 +431,7 @@ class Server(Calls, Reloading):
             try:
                 await self._life(started)
             finally:
-                self._ended.set()
+                self.ended.set()
 
         self._task = loop.create_task(life(), name=f"toolips_udp {self.manifest.name}")
         try:

@@ -61,7 +61,9 @@ define(
     Setting("max-body", "HTTP: bytes of the body of a request", int, 64 * 1024),
     Setting("proxies", "HTTP: addresses of proxies whose forwarded-for header counts", str, (), many=True),
     Setting("origins", "HTTP: other origins that may open a WebSocket", str, (), many=True),
-    Setting("steer", "offset of the payload byte that chooses the worker; without it the client's address", int),
+    Setting(
+        "steer", "offset of the payload byte that chooses the worker; without it the client's address", int
+    ),
     Setting("worker-max-age", "seconds after which a worker is replaced by a fresh one", float),
     Setting("worker-max-rss", "MiB of memory above which a worker is replaced by a fresh one", float),
     Setting("quarantine", "keep out packets that killed two workers", bool, True),

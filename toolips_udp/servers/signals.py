@@ -103,6 +103,12 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     global _terminated
     if _terminated:
         _end_now(128 + number)
+    if not any(
+        server.running for server in _kept
+    ):  # nothing is served any more: as if we had never been here
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        return
     _terminated = True
     raise SystemExit(0)
 
@@ -120,7 +126,7 @@ def _after_main() -> None:
             for server in servers:
                 server.stop(wait=False)
         for server in servers:
-            server.wait()
+            server.ended.wait()
             server.stop()
     code = max(server.exit_code for server in servers)
     if code:
