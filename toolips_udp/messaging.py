@@ -142,7 +142,8 @@ def _speaker(target: Any) -> Any:
 
     A module is told by what it is, not by what it has: it may have imported `respond`.
     """
-    from .starting import Server, server_of
+    from .servers.base import Server
+    from .starting import server_of
 
     if isinstance(target, Verbs | Server):
         return target

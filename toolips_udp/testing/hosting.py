@@ -211,7 +211,7 @@ class HostedServer:
         for task in tasks:
             if task.done() and not task.cancelled():
                 task.exception()  # a crash tells nobody
-        self.server._ended.set()
+        self.server.ended.set()
         self.loop.close()
 
     def close(self) -> None:
@@ -229,7 +229,7 @@ class HostedServer:
                     break
                 self._at(max(self.ns + 1, self.deadline() or 0))
         self.closed = True
-        self.server._ended.set()
+        self.server.ended.set()
         check_ledgers(self.server.counters, self.server.in_flight)
         self.loop.close()
 
