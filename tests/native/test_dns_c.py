@@ -26,7 +26,7 @@ int main(int argc, char **argv)
         uint8_t *data = malloc(size ? (size_t)size : 1);
         if (fread(data, 1, (size_t)size, file) != (size_t)size) return 1;
         fclose(file);
-        for (long n = 0; n <= size; n += 1 + size / 64) LLVMFuzzerTestOneInput(data, (size_t)n);
+        for (long n = 0; n <= size; n += 1 + size / 12) LLVMFuzzerTestOneInput(data, (size_t)n);
         LLVMFuzzerTestOneInput(data, (size_t)size);
         free(data);
     }

@@ -1,6 +1,6 @@
 """What Python may see of the native DNS."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from _typeshed import ReadableBuffer as Buffer
@@ -149,3 +149,110 @@ class Question:
     def stream(self) -> bool: ...
     def error(self, rcode: int, flags: int = 0, ede: int | None = None, text: bytes = b"") -> bytes: ...
     def refuse(self) -> bytes | None: ...
+
+NXDOMAIN: int
+NODATA: int
+ZERO: int
+REFUSED: int
+DROP_IT: int
+TCP_ONLY: int
+ASK_PYTHON: int
+ALLOW: int
+IMPORTANT: int
+EXACT: int
+BELOW: int
+SUBTREE: int
+MISS: int
+HIT: int
+STALE: int
+MAY_QUERY: int
+MAY_RECURSE: int
+TRUSTED: int
+SILENT: int
+PUT_REASONS: dict[int, str]
+
+class Rules:
+    def __init__(self, rules: Iterable[tuple[bytes, int, int, int]] = ()) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def find(self, name: bytes) -> tuple[int, int, int] | None: ...
+    def reply(self, q: Question, flags: int = 0, ede: int = 15) -> bytes | None: ...
+
+class RateLimit:
+    def __init__(
+        self, rate: float = 50, burst: float = 125, *, slip: int = 2, slots: int = 524288
+    ) -> None: ...
+    def take(self, ip: bytes, now: float, weight: int = 1) -> int: ...
+
+class Cache:
+    def __init__(self, size: int = ..., *, stale: int = 86400) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def counters(self) -> dict[str, int]: ...
+    @property
+    def used(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def put(
+        self,
+        q: Question,
+        reply: Buffer,
+        now: float,
+        *,
+        view: int = 0,
+        scope: int = 0,
+        secure: bool = False,
+        bogus: bool = False,
+        fixed: bool = False,
+        most: int = 0,
+    ) -> str: ...
+    def fail(self, q: Question, now: float, *, view: int = 0, scope: int = 0, bogus: bool = False) -> str: ...
+    def get(
+        self, q: Question, now: float, *, view: int = 0, stale: bool = False, flags: int = 0
+    ) -> tuple[bytes | None, int, bool]: ...
+    def flush(self, name: bytes | None = None, *, tree: bool = False, type: int = 0) -> int: ...
+    def flush_view(self, view: int) -> None: ...
+    def flush_scope(self, scope: int) -> None: ...
+    def __iter__(self) -> Iterator[tuple[bytes, int, int, float, int, bool, bool, int, int]]: ...
+
+class Stage:
+    prefetch: Callable[[bytes], object] | None
+    def __init__(
+        self,
+        server: Server,
+        ranges: Iterable[tuple[bytes, int]] | None = None,
+        limit: RateLimit | None = None,
+    ) -> None: ...
+    def __tudp_stage__(self) -> object: ...
+    def set_server(self, server: Server) -> None: ...
+    def set_limit(self, limit: RateLimit | None) -> None: ...
+    def set_ranges(self, ranges: Iterable[tuple[bytes, int]]) -> None: ...
+    def set_view(
+        self,
+        number: int,
+        *,
+        zones: Zones | None = None,
+        cache: Cache | None = None,
+        rules: Rules | None = None,
+        python: Rules | None = None,
+        id: int = 0,
+        recursive: bool = False,
+        final: bool = False,
+        closed: bool = False,
+        note_blocked: bool = False,
+        ede: int = 15,
+    ) -> None: ...
+    def answer(
+        self,
+        data: Buffer,
+        ip: bytes = b"\x7f\0\0\1",
+        *,
+        now: float = 0,
+        wall: int = 0,
+        stream: bool = False,
+        encrypted: bool = False,
+        idle: int = 0,
+    ) -> bytes | int | None: ...
+    @property
+    def counters(self) -> dict[str, Any]: ...

@@ -1,5 +1,5 @@
 # distutils: define_macros=_GNU_SOURCE=1
-# distutils: sources = native/dns_message.c native/dns_reply.c native/dns_writer.c native/dns_zone.c native/dns_zone_plan.c native/dns_zone_build.c native/dns_denial.c
+# distutils: sources = native/dns_message.c native/dns_reply.c native/dns_writer.c native/dns_zone.c native/dns_zone_plan.c native/dns_zone_build.c native/dns_denial.c native/dns_policy.c native/dns_cache.c native/dns_stage.c
 """The native DNS: messages, zone images, answers, lists, and the stage.
 
 Binds native/dns_*.c; imports nothing of ours but errors. Called by toolips_udp.dns.
@@ -15,6 +15,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 import fcntl
 import os
+import sys
 import time
 
 cdef extern from "<sys/mman.h>" nogil:
@@ -32,3 +33,5 @@ from toolips_udp.errors import FormatError
 
 include "dns_message.pxi"
 include "dns_zone.pxi"
+include "dns_store.pxi"
+include "dns_stage.pxi"

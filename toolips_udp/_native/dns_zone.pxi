@@ -20,6 +20,7 @@ cdef extern from "dns_zone.h" nogil:
     ctypedef struct dns_zone_entry:
         const dns_image *image
     ctypedef struct dns_zones:
+        dns_key key
         uint32_t count
         dns_zone_entry *entry
     dns_builder *dns_builder_new(const uint8_t *origin, size_t len, const dns_key *key)

@@ -1,0 +1,205 @@
+/* dns_stage.c: see dns_stage.h. */
+#include "dns_stage.h"
+
+uint32_t dns_range_find(const dns_range *range, uint32_t count, const uint8_t ip[16])
+{
+    uint32_t low = 0, high = count;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (memcmp(range[middle].from, ip, 16) <= 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    return range[low].value;
+}
+
+static size_t say(dns_stage *s, const dns_client *client, const uint8_t *msg, const dns_query *q, uint16_t flags,
+                  uint16_t rcode, uint16_t ede, uint8_t *out)
+{
+    dns_extra extra = {.ede = ede};
+    s->rcodes[rcode & 31]++;
+    s->sources[DNS_FROM_SERVER]++;
+    return dns_error_write(out, &s->server, client, msg, q, flags, rcode, &extra);
+}
+
+/* TXT id.server in CH, RFC 4892. */
+static size_t say_id(dns_stage *s, const dns_client *client, const uint8_t *msg, const dns_query *q, uint8_t *out)
+{
+    uint16_t counts[3] = {1, 0, 0};
+    size_t at = q->question_end;
+    uint8_t n = s->server.id_len;
+    if (!n)
+        return say(s, client, msg, q, 0, DNS_REFUSED, DNS_EDE_NONE, out);
+    memcpy(out + DNS_HEADER, msg + DNS_HEADER, at - DNS_HEADER);
+    dns_put16(out + at, DNS_POINTER | DNS_HEADER);
+    dns_put16(out + at + 2, DNS_TXT);
+    dns_put16(out + at + 4, DNS_CH);
+    dns_put32(out + at + 6, 0);
+    dns_put16(out + at + 10, n + 1u);
+    out[at + 12] = n;
+    memcpy(out + at + 13, s->server.id, n);
+    s->rcodes[0]++;
+    s->sources[DNS_FROM_SERVER]++;
+    return dns_reply_finish(out, at + 13 + n, &s->server, client, msg, q, DNS_AA, DNS_NOERROR, counts, NULL);
+}
+
+/* Rate limit of clients that have not shown who they are: 0 to go on. */
+static int limit(dns_stage *s, const dns_client *client, const uint8_t *msg, const dns_query *q, uint64_t now,
+                 uint8_t *out)
+{
+    int verdict = dns_rrl_take(s->rrl, client->ip, client->ip_len, now, 1);
+    if (verdict == DNS_RRL_PASS)
+        return 0;
+    s->limited++;
+    if (q->cookie_at && s->server.secrets && q->name_len)
+        return (int)say(s, client, msg, q, 0, DNS_BADCOOKIE, DNS_EDE_NONE, out);
+    if (verdict == DNS_RRL_DROP || !q->name_len)
+        return TUDP_DROP(TUDP_LIMITED);
+    s->slipped++;
+    return (int)say(s, client, msg, q, DNS_TC, DNS_NOERROR, DNS_EDE_NONE, out);
+}
+
+static void want_prefetch(dns_stage *s, const uint8_t *msg, const dns_query *q)
+{
+    if (s->prefetches == DNS_PREFETCHES)
+        return;
+    dns_prefetch *p = &s->prefetch[s->prefetches++];
+    memcpy(p->octets, msg, q->question_end);
+    memset(p->octets + 4, 0, 8);
+    p->octets[5] = 1;
+    p->len = q->question_end;
+    if (q->dnssec_ok) {
+        memcpy(p->octets + p->len, "\0\0\x29\4\xd0\0\0\x80\0\0", 11);
+        p->len += 11;
+        p->octets[11] = 1;
+    }
+    s->stage.held = 1;
+}
+
+/* Lists, zones and cache of a view. The length of a reply, 0 to pass, or a drop. */
+static int ask_view(dns_stage *s, dns_view *view, const dns_client *client, const uint8_t *msg, const dns_query *q,
+                    uint16_t flags, uint64_t now, uint8_t *out, dns_notes *notes)
+{
+    unsigned labels, action;
+    uint16_t list, rcode;
+    if (view->python && dns_rules_find(view->python, q, &labels, &list)) {
+        notes->python = (uint16_t)(list + 1);
+        return 0;
+    }
+    if (view->rules && (action = dns_rules_find(view->rules, q, &labels, &list)) && action != DNS_RULE_ALLOW) {
+        if (view->note_blocked || action == DNS_RULE_PYTHON)
+            return 0;
+        s->sources[DNS_FROM_POLICY]++;
+        if (action == DNS_RULE_DROP)
+            return TUDP_DROP(TUDP_DENIED);
+        size_t n = dns_rule_reply(action, labels, &s->server, client, msg, q, flags, view->ede, out);
+        s->rcodes[out[3] & 15]++;
+        return (int)n;
+    }
+    if (view->zones) {
+        size_t n = dns_zones_answer(view->zones, &s->server, client, msg, q, flags, out, &rcode);
+        if (n) {
+            s->sources[DNS_FROM_ZONE]++;
+            s->rcodes[rcode & 31]++;
+            return (int)n;
+        }
+    }
+    if (view->cache && q->flags & DNS_RD && flags & DNS_RA) {
+        dns_cache_found found;
+        size_t n = dns_cache_answer(view->cache, &s->server, client, msg, q, view->id, now / 1000000, 0, flags, out,
+                                    &found);
+        if (found.prefetch)
+            want_prefetch(s, msg, q);
+        if (n) {
+            s->sources[DNS_FROM_CACHE]++;
+            s->rcodes[found.rcode & 31]++;
+            return (int)n;
+        }
+    }
+    return view->final ? (int)say(s, client, msg, q, flags, DNS_REFUSED, 20, out) : 0;
+}
+
+int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t ip[16],
+                     uint64_t now, uint8_t *out, dns_notes *notes, dns_query *q)
+{
+    int rcode = dns_query_parse(msg, len, &s->server.key, q);
+    if (rcode == DNS_DROP)
+        return TUDP_DROP(TUDP_MALFORMED);
+    s->opcodes[q->opcode]++;
+    if (q->cookie_at && s->server.secrets) {
+        dns_cookie_check(&s->server, client, msg, q);
+        s->cookies[q->cookie]++;
+    }
+    uint32_t meaning = dns_range_find(s->range, s->ranges, ip);
+    notes->meaning = meaning;
+    notes->python = 0;
+    notes->verified = client->stream || q->cookie >= DNS_COOKIE_GOOD;
+    if (s->rrl && !notes->verified && !(meaning & DNS_TRUSTED)) {
+        int n = limit(s, client, msg, q, now, out);
+        if (n)
+            return n;
+    }
+    if (rcode == DNS_COOKIE_ONLY)
+        return (int)say(s, client, msg, q, 0, DNS_NOERROR, DNS_EDE_NONE, out);
+    if (rcode)
+        return (int)say(s, client, msg, q, 0, (uint16_t)rcode, q->ede, out);
+    if (!(meaning & DNS_MAY_QUERY))
+        return meaning & DNS_SILENT ? TUDP_DROP(TUDP_DENIED)
+                                    : (int)say(s, client, msg, q, 0, DNS_REFUSED, 18, out);
+    if (q->qclass == DNS_CH)
+        return (int)say_id(s, client, msg, q, out);
+    unsigned number = meaning & (DNS_VIEWS - 1);
+    if (q->opcode != DNS_QUERY || q->tsig_at || q->qtype == DNS_AXFR || q->qtype == DNS_IXFR || number >= s->views ||
+        s->view[number].closed) {
+        s->passed++;
+        return 0;
+    }
+    dns_view *view = &s->view[number];
+    uint16_t flags = view->recursive && meaning & DNS_MAY_RECURSE ? DNS_RA : 0;
+    int n = ask_view(s, view, client, msg, q, flags, now, out, notes);
+    s->passed += n == 0;
+    return n;
+}
+
+/* Ports that answer whatever they get (RFC 862 to 868), and 0. */
+static int loops(unsigned port) { return port == 0 || port == 7 || port == 13 || port == 19 || port == 37; }
+
+int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
+{
+    dns_stage *s = stage->self;
+    dns_query q;
+    dns_notes *notes = dns_stage_notes(s, slot);
+    dns_client *client = &notes->client;
+    tudp_key key;
+    tudp_key_of(&slot->from, &key);
+    if (loops(key.port))
+        return TUDP_DROP(TUDP_DENIED);
+    int six = key.ip[10] != 0xff || key.ip[11] != 0xff || memcmp(key.ip, "\0\0\0\0\0\0\0\0\0", 10) != 0;
+    memset(client, 0, sizeof *client);
+    client->ip_len = six ? 16 : 4;
+    memcpy(client->ip, six ? key.ip : key.ip + 12, client->ip_len);
+    client->now = (uint32_t)(turn->wall / 1000000000u);
+    uint8_t *out = turn->ops->room(turn, s->server.udp_max);
+    if (!out) {
+        turn->ops->drain(turn);
+        out = turn->ops->room(turn, s->server.udp_max);
+        if (!out)
+            return TUDP_DROP(TUDP_SHED);
+    }
+    int n = dns_stage_answer(s, slot->data, slot->len, client, key.ip, turn->now, out, notes, &q);
+    if (n > 0)
+        return tudp_reply(turn, slot, (uint32_t)n), TUDP_ANSWERED;
+    if (n == 0)
+        memcpy(&notes->q, &q, offsetof(dns_query, hashes) + (q.labels + 1u) * sizeof q.hashes[0]);
+    return n;
+}
+
+void dns_stage_init(dns_stage *s)
+{
+    s->stage.abi = TUDP_ABI;
+    s->stage.scratch = sizeof(dns_notes);
+    s->stage.name = "dns";
+    s->stage.self = s;
+    s->stage.take = dns_stage_take;
+}

@@ -1,0 +1,89 @@
+/* dns_stage.h: the native stage of a DNS service: what C answers alone (spec 4.4).
+ *
+ * The state is written between turns by its owner (Python, with the GIL, on the
+ * loop's thread) and read by take(). What take() passes on keeps its parse in the
+ * slot's scratch, for dns_stage_notes.
+ */
+#ifndef DNS_STAGE_H
+#define DNS_STAGE_H
+
+#include "dns_cache.h"
+#include "dns_policy.h"
+#include "dns_zone.h"
+#include "tudp.h"
+
+enum { DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_STALE, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES };
+
+/* A sorted list of address ranges: each begins at `from` and ends where the next
+ * begins; `value` is what it means. The first begins at ::. */
+typedef struct dns_range {
+    uint8_t from[16];
+    uint32_t value;
+    uint32_t spare;
+} dns_range;
+
+/* What one group of clients is asked against. */
+typedef struct dns_view {
+    const dns_zones *zones;  /* or NULL */
+    dns_cache *cache;        /* or NULL */
+    const dns_rules *rules;  /* block and allow lists, or NULL */
+    const dns_rules *python; /* names that Python answers first, or NULL */
+    uint16_t id;             /* of its answers in the cache */
+    uint8_t recursive;       /* RA for clients that may recurse */
+    uint8_t final;           /* nothing stands behind: REFUSED is C's to say */
+    uint8_t closed;          /* Python sees every question */
+    uint8_t note_blocked;    /* Python wants to hear of blocked questions: they are passed on */
+    uint16_t ede;            /* of blocked answers */
+} dns_view;
+
+/* What ranges say of a client: the view's number in the low bits, and */
+enum { DNS_MAY_QUERY = 0x10000, DNS_MAY_RECURSE = 0x20000, DNS_TRUSTED = 0x40000, DNS_SILENT = 0x80000 };
+
+#define DNS_VIEWS 64
+#define DNS_PREFETCHES 64
+
+typedef struct dns_prefetch {
+    uint16_t len;
+    uint8_t octets[DNS_HEADER + DNS_NAME_MAX + 4 + 11];
+} dns_prefetch;
+
+typedef struct dns_stage {
+    tudp_stage stage;
+    dns_server server;
+    void *owner;             /* the Python object */
+    dns_rrl *rrl;            /* or NULL */
+    uint32_t ranges;
+    dns_range *range;
+    uint32_t views;
+    dns_view view[DNS_VIEWS];
+    uint64_t rcodes[32], sources[DNS_SOURCES], passed, limited, slipped, opcodes[16];
+    uint64_t cookies[5];
+    uint32_t prefetches;     /* questions to ask again, until Python took them */
+    dns_prefetch prefetch[DNS_PREFETCHES];
+} dns_stage;
+
+/* What a passed question leaves in its slot. */
+typedef struct dns_notes {
+    dns_client client;
+    uint32_t meaning;        /* the client's range */
+    uint16_t verified;
+    uint16_t python;         /* 1 + number of the Python rule that took the name; 0: none */
+    dns_query q;             /* up to the hashes of its own labels */
+} dns_notes;
+
+/* Sets the functions and the scratch of s->stage; the rest is zero or set. */
+void dns_stage_init(dns_stage *s);
+/* tudp_stage.take */
+int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot);
+/* What take() knew of a passed datagram. */
+static inline dns_notes *dns_stage_notes(const dns_stage *s, const tudp_slot *slot)
+{
+    return (dns_notes *)(slot->scratch + s->stage.scratch_at);
+}
+uint32_t dns_range_find(const dns_range *range, uint32_t count, const uint8_t ip[16]);
+/* Everything but the datagram's way in and out: the length of the reply in `out`,
+ * 0 to pass on, or a negative drop word. Fills `notes`. */
+int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t ip[16],
+                     uint64_t now, uint8_t *out, dns_notes *notes, dns_query *q);
+
+#endif

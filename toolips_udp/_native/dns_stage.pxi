@@ -1,0 +1,182 @@
+# The native stage. Included by dns.pyx.
+
+from cpython.pycapsule cimport PyCapsule_New
+
+from .tudp cimport TUDP_CAPSULE, tudp_slot, tudp_stage, tudp_turn
+
+cdef extern from "dns_stage.h" nogil:
+    enum:
+        DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_STALE, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES, DNS_VIEWS
+        DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TRUSTED, DNS_SILENT
+    ctypedef struct dns_range:
+        uint8_t start "from"[16]
+        uint32_t value
+    ctypedef struct dns_view:
+        const dns_zones *zones
+        dns_cache *cache
+        const dns_rules *rules
+        const dns_rules *python
+        uint16_t id
+        uint8_t recursive, final, closed, note_blocked
+        uint16_t ede
+    ctypedef struct dns_prefetch:
+        uint16_t len
+        uint8_t octets[286]
+    ctypedef struct dns_stage:
+        tudp_stage stage
+        dns_server server
+        void *owner
+        dns_rrl *rrl
+        uint32_t ranges
+        dns_range *range
+        uint32_t views
+        dns_view view[64]
+        uint64_t rcodes[32]
+        uint64_t sources[5]
+        uint64_t passed, limited, slipped
+        uint64_t opcodes[16]
+        uint64_t cookies[5]
+        uint32_t prefetches
+        dns_prefetch prefetch[64]
+    ctypedef struct dns_notes:
+        dns_client client
+        uint32_t meaning
+        uint16_t verified, python
+        dns_query q
+    void dns_stage_init(dns_stage *s)
+    dns_notes *dns_stage_notes(const dns_stage *s, const tudp_slot *slot)
+    int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t *ip,
+                         uint64_t now, uint8_t *out, dns_notes *notes, dns_query *q)
+
+MAY_QUERY, MAY_RECURSE, TRUSTED, SILENT = DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TRUSTED, DNS_SILENT
+
+
+cdef void deliver_prefetches(tudp_stage *stage, tudp_turn *turn) noexcept with gil:
+    cdef dns_stage *s = <dns_stage *>stage.self
+    cdef Stage self = <Stage>s.owner
+    cdef uint32_t i, n = s.prefetches
+    s.prefetches = 0
+    stage.held = 0
+    for i in range(n):
+        try:
+            if self.prefetch is not None:
+                self.prefetch(PyBytes_FromStringAndSize(<char *>s.prefetch[i].octets, s.prefetch[i].len))
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+
+
+cdef class Stage:
+    """What C answers alone: errors, ids, lists, zones, fresh cache entries (spec 4.4). The rest it passes on.
+
+    Clients fall into ranges of addresses: `ranges` are `(first packed 16-octet address, meaning)`,
+    sorted, the first at ::; a meaning is a view's number plus MAY_QUERY, MAY_RECURSE, TRUSTED
+    (no rate limit), SILENT (who may not query is dropped). Everything is set between turns, on the loop's thread.
+    """
+
+    cdef dns_stage s
+    cdef Server server
+    cdef RateLimit limit
+    cdef dict kept
+    cdef public object prefetch  # called with a question (bytes) that is worth asking again
+
+    def __cinit__(self, Server server not None, ranges=None, RateLimit limit=None):
+        dns_stage_init(&self.s)
+        self.s.owner = <void *>self
+        self.s.stage.deliver = deliver_prefetches
+        self.kept = {}
+        self.set_server(server)
+        self.set_ranges(ranges or [(bytes(16), MAY_QUERY)])
+        self.set_limit(limit)
+
+    def __dealloc__(self):
+        free(self.s.range)
+
+    def __tudp_stage__(self):
+        return PyCapsule_New(&self.s.stage, TUDP_CAPSULE, NULL)
+
+    def set_server(self, Server server not None):
+        """Take over the server's id, cookie secrets and limits (again, after `roll`)."""
+        self.server = server
+        self.s.server = server.s
+
+    def set_limit(self, RateLimit limit):
+        self.limit = limit
+        self.s.rrl = &limit.l if limit is not None else NULL
+
+    def set_ranges(self, ranges):
+        """Who may do what, and in which view."""
+        cdef dns_range *made
+        cdef uint32_t n = 0
+        ranges = list(ranges)
+        if not ranges or ranges[0][0] != bytes(16) or ranges != sorted(ranges, key=lambda r: r[0]):
+            raise ValueError("ranges are sorted, and the first begins at ::.")
+        made = <dns_range *>calloc(len(ranges), sizeof(dns_range))
+        if made == NULL:
+            raise MemoryError
+        for first, meaning in ranges:
+            memcpy(made[n].start, PyBytes_AS_STRING(first), 16)
+            made[n].value = meaning
+            n += 1
+        free(self.s.range)
+        self.s.range = made
+        self.s.ranges = n
+
+    def set_view(self, int number, *, Zones zones=None, Cache cache=None, Rules rules=None, Rules python=None,
+                 int id=0, bint recursive=False, bint final=False, bint closed=False, bint note_blocked=False,
+                 int ede=15):
+        """What one group of clients is asked against, swapped in as a whole.
+
+        `python` are names (ASK_PYTHON rules, numbered by `list`) that Python answers first; `final`: nothing stands behind C, so that
+        REFUSED is its to say; `closed`: Python sees every question; `note_blocked`: so it does every blocked one.
+        """
+        if not 0 <= number < DNS_VIEWS or not 0 <= id < DNS_CACHE_VIEWS:
+            raise ValueError(f"view {number}, id {id}: expected below {DNS_VIEWS} and {DNS_CACHE_VIEWS}.")
+        if zones is not None and memcmp(&zones.z.key, &self.s.server.key, sizeof(dns_key)):
+            raise ValueError("the zones were built with another key than the server's.")
+        cdef dns_view *view = &self.s.view[number]
+        memset(view, 0, sizeof(dns_view))
+        view.zones = zones.z if zones is not None else NULL
+        view.cache = cache.c if cache is not None else NULL
+        view.rules = rules.r if rules is not None else NULL
+        view.python = python.r if python is not None else NULL
+        view.id, view.recursive, view.final, view.closed = id, recursive, final, closed
+        view.note_blocked, view.ede = note_blocked, ede
+        self.s.views = max(self.s.views, number + 1)
+        self.kept[number] = (zones, cache, rules, python)
+
+    def answer(self, const uint8_t[::1] data not None, bytes ip=b"\x7f\0\0\1", *, double now=0, uint32_t wall=0,
+               bint stream=False, bint encrypted=False, uint16_t idle=0):
+        """One message without a socket, also for streams: the reply, None to pass on, or the drop word's negative number."""
+        cdef dns_notes notes
+        cdef dns_query q
+        cdef uint8_t address[16]
+        memset(&notes, 0, 64)
+        memset(address, 0, 16)
+        notes.client.ip_len = len(ip)
+        memcpy(notes.client.ip, PyBytes_AS_STRING(ip), len(ip))
+        if len(ip) == 4:
+            address[10] = address[11] = 0xff
+            memcpy(address + 12, PyBytes_AS_STRING(ip), 4)
+        elif len(ip) == 16:
+            memcpy(address, PyBytes_AS_STRING(ip), 16)
+        else:
+            raise ValueError("ip is 4 or 16 octets.")
+        notes.client.stream, notes.client.encrypted, notes.client.idle, notes.client.now = stream, encrypted, idle, wall
+        cdef int n = dns_stage_answer(&self.s, &data[0] if data.shape[0] else NULL, data.shape[0], &notes.client,
+                                      address, <uint64_t>(now * 1e9), answer_room, &notes, &q)
+        if n > 0:
+            return PyBytes_FromStringAndSize(<char *>answer_room, n)
+        return None if n == 0 else n
+
+    @property
+    def counters(self):
+        """Answers by rcode and by source, questions by opcode, and what was passed on or limited."""
+        cdef dns_stage *s = &self.s
+        return {
+            "rcodes": {i: s.rcodes[i] for i in range(32) if s.rcodes[i]},
+            "sources": {"zone": s.sources[DNS_FROM_ZONE], "cache": s.sources[DNS_FROM_CACHE],
+                        "policy": s.sources[DNS_FROM_POLICY], "server": s.sources[DNS_FROM_SERVER]},
+            "opcodes": {i: s.opcodes[i] for i in range(16) if s.opcodes[i]},
+            "cookies": {"client": s.cookies[1], "bad": s.cookies[2], "good": s.cookies[3] + s.cookies[4]},
+            "passed": s.passed, "limited": s.limited, "slipped": s.slipped,
+        }
