@@ -13,22 +13,25 @@ import inspect
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar
 
-from ..errors import StartError
+from ..errors import StartError, ToolipsError
 from ..extensions.base import Extension
 from ..handlers import UDPHandler
 from ..typed import Malformed
 from . import edns, lookup, names, rrtypes, streams
 from .access import LOOPBACK, Prefixes
 from .handlers import Handler, HandlerFailed, Handlers, made_up_soa, no_data, to_result
+from .listeners import Listeners
 from .lookup import Zones
 from .query import Query, parse_query
 from .question import Question, derived
 from .ratelimit import RateLimit
 from .reply import encode_error, encode_reply, limit_of
 from .result import Result, error
+from .transfers import Transfers
+from .tsig import Keys, Session
 from .zone import RRset, Zone
 
 log = logging.getLogger("toolips_udp.dns")
@@ -67,7 +70,9 @@ class Service(Extension):
     answers; if none does, REFUSED. `id` is given to clients that ask for NSID or
     `id.server`. `access` maps `"query"` and `"recursion"` to address prefixes;
     by default anyone may query and only loopback may recurse. `native=False`
-    lets Python see every question.
+    lets Python see every question. `listen` adds addresses beside those of `start`:
+    `"127.0.0.2:53"` (UDP and TCP), `"tls://..."` and `"https://..."` with `tls`, the
+    paths of a certificate and its key.
 
     >>> service = Service(Zone.load("example.org.zone"), id="ns1")
     """
@@ -78,12 +83,14 @@ class Service(Extension):
         self,
         *steps: Any,
         listen: Iterable[str] = (),
+        tls: tuple[str, str] | None = None,
         id: str | None = None,
         native: bool = True,
         access: Mapping[str, Iterable[str]] | None = None,
         timeout: float = 2.0,
         udp_size: int = edns.UDP_SIZE,
         limit: RateLimit | None = None,
+        transfers: Transfers | None = None,
         cookies: bool = True,
         secret: bytes | None = None,
     ) -> None:
@@ -91,6 +98,8 @@ class Service(Extension):
         self.answers = Decorator(self, timeout)
         self.steps: list[Any] = grouped(steps)
         self.listen = tuple(listen)
+        self.tls = tls
+        self.listeners: Listeners | None = None
         self.id = id
         self.native = native
         self.udp_size = min(max(udp_size, 512), 4096)
@@ -108,6 +117,8 @@ class Service(Extension):
         self.clock: Callable[[], float] = time.monotonic
         self.wall: Callable[[], float] = time.time
         self.limit = limit
+        self.transfers = transfers
+        self.reloads = 0
         self.watchers: list[Callable[[Question, Result], Any]] = []
         self.blocked: list[Callable[[Question, Any], Any]] = []
 
@@ -115,12 +126,21 @@ class Service(Extension):
 
     async def on_start(self, server: Any) -> None:
         self.server = server
+        if self.transfers is not None:
+            self.transfers.start(self)
         for step in self.steps:
             started = getattr(step, "start", None)
             if started is not None:
                 await _settled(started(self))
+        if self.listen:
+            self.listeners = Listeners(self, server)
+            await self.listeners.open_all(self.listen)
 
     async def on_stop(self, server: Any) -> None:
+        if self.listeners is not None:
+            await self.listeners.close()
+        if self.transfers is not None:
+            await self.transfers.stop()
         for step in reversed(self.steps):
             stop = getattr(step, "stop", None)
             if stop is not None:
@@ -134,6 +154,42 @@ class Service(Extension):
         self.blocked.append(fn)
         return fn
 
+    def reload(self) -> dict[str, str]:
+        """Read zones, lists and certificates that changed. What is bad keeps its old state.
+
+        May be called from any thread. Returns what was wrong, by name; nothing on
+        success.
+        """
+        problems: dict[str, str] = {}
+        for step in self.every_step():
+            again = getattr(step, "reload", None)
+            if again is None:
+                continue
+            try:
+                report = again()
+                problems |= getattr(report, "problems", {})
+            except (OSError, ToolipsError) as wrong:
+                problems[type(step).__name__] = str(wrong)
+        if self.listeners is not None:
+            try:
+                self.listeners.reload_certificates()
+            except OSError as wrong:
+                problems["certificates"] = str(wrong)
+        self.reloads += 1
+        for name, text in problems.items():
+            log.error("reload: %s keeps its old state: %s", name, text)
+        return problems
+
+    def every_step(self) -> list[Any]:
+        """All steps, those inside views included."""
+        found: list[Any] = []
+        waiting = list(self.steps)
+        while waiting:
+            step = waiting.pop(0)
+            found.append(step)
+            waiting += list(getattr(step, "steps", ()))
+        return found
+
     def network(self) -> Any:
         """What sends questions to other servers; tests give another one."""
         from .sockets import Sockets
@@ -145,11 +201,8 @@ class Service(Extension):
     def zones(self) -> list[Zone]:
         """Every zone of every step, views included."""
         found: list[Zone] = []
-        waiting = list(self.steps)
-        while waiting:
-            step = waiting.pop(0)
+        for step in self.every_step():
             found += list(getattr(step, "zones", ()))
-            waiting += list(getattr(step, "steps", ()))
         return found
 
     # -- transports
@@ -158,6 +211,7 @@ class Service(Extension):
         """The handler of UDP packets."""
         answer, failed = await self.trip(c.packet, c.address, "udp", c)
         if answer:
+            assert isinstance(answer, bytes)
             c.respond(answer)
         if failed is not None:
             raise failed  # after SERVFAIL was sent: counted handler_failed and logged with the peer
@@ -170,15 +224,30 @@ class Service(Extension):
     # -- the trip of one message
 
     async def reply(self, packet: bytes, client: Any, transport: str = "udp", c: Any = None) -> bytes | None:
-        """The octets to send back, or None for silence. A failed handler is logged and is SERVFAIL."""
+        """The octets to send back, or None for silence. A failed handler is logged and is SERVFAIL.
+
+        Of a transfer, only the first message: `replies` gives them all.
+        """
+        async for answer in self.replies(packet, client, transport, c):
+            return answer
+        return None
+
+    async def replies(
+        self, packet: bytes, client: Any, transport: str = "tcp", c: Any = None
+    ) -> AsyncIterator[bytes]:
+        """The messages to send back over a stream: one, none, or those of a transfer."""
         answer, failed = await self.trip(packet, client, transport, c)
         if failed is not None:
             log.error("answering %s over %s failed: %s", client, transport, failed, exc_info=failed)
-        return answer
+        if isinstance(answer, bytes):
+            yield answer
+        elif answer is not None:
+            for each in answer:
+                yield each
 
     async def trip(
         self, packet: bytes, client: Any, transport: str, c: Any = None
-    ) -> tuple[bytes | None, Exception | None]:
+    ) -> tuple[bytes | Iterator[bytes] | None, Exception | None]:
         """The reply, and what a handler raised. Over UDP what is no query raises `Malformed`."""
         query = parse_query(packet)
         if query.drop:
@@ -191,16 +260,33 @@ class Service(Extension):
         q = Question(query, client, transport, self.clock(), self)
         q.connection = c
         q.verified = q.verified or verified
-        failed: Exception | None = None
         if self.limit is not None and not q.verified:
             decision = self.limit.decide(client.host, q.now)
             if decision != "answer":
                 return self._limited(query, decision, options), None
+        session: Session | None = None
+        if query.tsig_at:
+            keys = self.transfers.keys if self.transfers is not None else Keys()
+            session = keys.open(packet, query.tsig_at, int(self.wall()))
+            if not session.valid:
+                return self._unsigned(q, session), None
+        failed: Exception | None = None
         try:
-            result = await self._result(q)
+            result = await self._result(q, session)
         except Exception as raised:
             result, failed = error(rrtypes.SERVFAIL, 0), raised
-        return (None if result is None else self.encode(q, result, options)), failed
+        if result is None or not isinstance(result, Result):
+            return result, failed
+        answer = self.encode(q, result, options, 200 if session is not None else 0)
+        if session is not None:
+            answer = session.sign(answer, int(self.wall()))
+        return answer, failed
+
+    def _unsigned(self, q: Question, session: Session) -> bytes:
+        """A TSIG that does not hold: FORMERR, or NOTAUTH with the reason in the TSIG (X6)."""
+        if session.malformed:
+            return encode_reply(q.query, error(rrtypes.FORMERR), 65_535)
+        return session.sign(encode_reply(q.query, error(rrtypes.NOTAUTH), 512), int(self.wall()))
 
     def _limited(self, query: Query, decision: str, options: bytes) -> bytes | None:
         """Over the rate: BADCOOKIE to who can show a cookie next time, else a truncated reply or silence (E8)."""
@@ -212,7 +298,7 @@ class Service(Extension):
         slipped.tc = True
         return encode_reply(query, slipped, 512, options=options)
 
-    def encode(self, q: Question, result: Result, options: bytes = b"") -> bytes:
+    def encode(self, q: Question, result: Result, options: bytes = b"", room: int = 0) -> bytes:
         """A result as octets for this client."""
         query = q.query
         ra = self.recursive and q.client.host in self.may_recurse
@@ -220,7 +306,9 @@ class Service(Extension):
             watcher(q, result)
         pad = PAD_TO if q.encrypted and edns.PADDING in query.options else 0
         limit = limit_of(query, q.stream, self.udp_size)
-        return encode_reply(query, result, limit, ra=ra, options=options, udp_size=self.udp_size, pad=pad)
+        return encode_reply(
+            query, result, limit, ra=ra, options=options, udp_size=self.udp_size, pad=pad, room=room
+        )
 
     def _options(self, query: Query, client: Any, transport: str) -> tuple[bytes, bool]:
         """The options to send back, and whether the client showed a valid cookie."""
@@ -233,18 +321,28 @@ class Service(Extension):
         if cookie is not None and self.cookies:
             fresh, verified = self.cookies.answer(cookie, client.host, int(self.wall()))
             found += edns.option(edns.COOKIE, fresh)
+        if (
+            edns.EXPIRE in query.options
+            and self.transfers is not None
+            and query.key in self.transfers.secondaries
+        ):
+            left = int(self.transfers.secondaries[query.key].expires_in)
+            if query.qtype in (rrtypes.SOA, rrtypes.AXFR, rrtypes.IXFR):
+                found += edns.option(edns.EXPIRE, left.to_bytes(4, "big"))
         if transport in ("tcp", "tls") and query.options.get(edns.KEEPALIVE) == b"":
             found += edns.option(edns.KEEPALIVE, int(IDLE * 10).to_bytes(2, "big"))
         return found, verified
 
-    async def _result(self, q: Question) -> Result | None:
+    async def _result(self, q: Question, session: Session | None) -> Result | Iterator[bytes] | None:
         query = q.query
         if query.qclass == rrtypes.CH:
             return self._chaos(query)
         if q.client.host not in self.may_query:
             return error(rrtypes.REFUSED, 18)
-        if query.opcode == rrtypes.NOTIFY or query.qtype in (rrtypes.AXFR, rrtypes.IXFR):
-            return error(rrtypes.REFUSED, 18)
+        if query.opcode == rrtypes.NOTIFY:
+            return self.transfers.notified(q, session) if self.transfers else error(rrtypes.REFUSED, 18)
+        if query.qtype in (rrtypes.AXFR, rrtypes.IXFR):
+            return self.transfers.answer(q, session) if self.transfers else error(rrtypes.REFUSED, 18)
         return await self.ask(q)
 
     async def ask(self, q: Question) -> Result | None:

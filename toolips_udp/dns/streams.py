@@ -38,6 +38,10 @@ async def serve(service: Service, c: Any, transport: str) -> None:
 
 
 async def _one(service: Service, c: Any, packet: bytes, transport: str) -> None:
-    answer = await service.reply(packet, c.address, transport, c)
-    if answer and not c.is_closed():
+    async for answer in service.replies(packet, c.address, transport, c):
+        if c.is_closed():
+            return
         c.write_frame(answer)
+        if len(answer) > 8192:  # a transfer: others take their turn, and a slow client is waited for
+            await c.drain()
+            await asyncio.sleep(0)

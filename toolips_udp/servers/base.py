@@ -108,8 +108,8 @@ class Server(Calls, Reloading):
 
     @property
     def addresses(self) -> dict[Mode, Address]:
-        """The real address of each mode."""
-        return {mode.mode: mode.address for mode in self._modes}
+        """The real address of each mode; of several listeners of one mode, the first."""
+        return {mode.mode: mode.address for mode in reversed(self._modes)}
 
     @property
     def modes(self) -> tuple[ModeServer, ...]:
