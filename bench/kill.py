@@ -12,6 +12,7 @@ and the booting spare share the machine; on a quiet one with more cores gaps are
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -43,7 +44,7 @@ def gap_of(client: numbered.Client, sockets: set[int], moment: float) -> float:
         for number, (when, _) in client.replies.items()
         if client.socket_of(number) in sockets and moment - 0.2 < when < moment + 1.5
     )
-    return max((b - a for a, b in zip(times, times[1:], strict=False)), default=9.9)
+    return max((b - a for a, b in itertools.pairwise(times)), default=9.9)
 
 
 def one_kill(server: numbered.Supervised, rate: float) -> dict[str, object]:

@@ -117,7 +117,7 @@ class Client(threading.Thread):
         self.refused = 0
         self.over = threading.Event()
         self._poll = select.epoll()
-        for at, each in enumerate(self.sockets):
+        for each in self.sockets:
             self._poll.register(each.fileno(), select.EPOLLIN)
         self._by_fd = {each.fileno(): each for each in self.sockets}
 

@@ -31,13 +31,14 @@ class CrashLoop:
 
     def died(self, now: float) -> float | None:
         """A worker died at `now`: seconds to wait before its place is taken again."""
+        if self._deaths and now - self._deaths[-1] - self._pause > WITHIN:
+            self._since, self._pause = None, 0.0  # the last one lived long enough: this is no loop
         self._deaths.append(now)
-        while self._deaths and now - self._deaths[0] > WITHIN:
+        while now - self._deaths[0] > WITHIN:
             self._deaths.popleft()
-        if len(self._deaths) <= MANY:
-            self._since, self._pause = None, 0.0
-            return 0.0
         if self._since is None:
+            if len(self._deaths) <= MANY:
+                return 0.0
             self._since = now
         if now - self._since >= GIVE_UP:
             return None

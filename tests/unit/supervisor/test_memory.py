@@ -1,0 +1,69 @@
+"""What a worker leaves in shared memory when it dies."""
+
+import struct
+
+import pytest
+
+from toolips_udp.counters import WORDS
+from toolips_udp.supervisor import memory
+
+AT = {word: memory.COUNTERS_AT + 8 * at for at, word in enumerate(WORDS)}
+
+
+@pytest.fixture
+def region():
+    made = memory.Region(65536)
+    yield made
+    made.close()
+
+
+def count(view, **words):
+    for word, number in words.items():
+        struct.pack_into("=Q", view, AT[word], number)
+
+
+def test_what_was_taken_and_not_finished_is_worker_lost_and_both_ledgers_close(region):
+    view = memory.attach(region.fd)
+    count(view, received=100, handled=80, denied=5, handler_failed=5, send_queued=90, sent=85)
+    view.close()
+    found = dict(zip(WORDS, region.final(), strict=False))
+    assert found["worker_lost"] == 10
+    assert found["send_refused_late"] == 5
+    assert found["handled"] == 80
+
+
+def test_the_kernels_drops_are_those_of_the_socket_not_of_a_process(region):
+    view = memory.attach(region.fd)
+    count(view, received=100, kernel=30, handled=70)
+    view.close()
+    own = memory.without_kernel(region.counters())
+    found = dict(zip(WORDS, memory.with_kernel(own, 40), strict=False))
+    assert (found["received"], found["kernel"], found["handled"]) == (110, 40, 70)
+
+
+def test_the_datagram_in_work_is_read_and_nonsense_is_not(region):
+    assert region.datagram() is None
+    view = memory.attach(region.fd)
+    view[600:606] = b"poison"
+    struct.pack_into("=II", view, 24, 600, 6)
+    assert region.datagram() == b"poison"
+    for at, length in ((600, 0xFFFFFFFF), (10, 6), (len(view) - 3, 6), (600, 70_000)):
+        struct.pack_into("=II", view, 24, at, length)
+        assert region.datagram() is None
+    view.close()
+
+
+def test_a_heartbeat_is_the_monotonic_clock(region):
+    import time
+
+    view = memory.attach(region.fd)
+    assert region.heartbeat() == 0
+    before = time.monotonic_ns()
+    memory.beat(view)
+    assert before <= region.heartbeat() <= time.monotonic_ns()
+    view.close()
+
+
+def test_an_endpoint_and_the_supervisor_mean_the_same_memory(region):
+    endpoint = pytest.importorskip("toolips_udp._native.endpoint", reason="the native core is not built")
+    assert memory.size(65536) == endpoint.shared_size(65536)
