@@ -58,6 +58,11 @@ class ClientTable:
         self._entries[key] = entry
         return entry[1]
 
+    def peek(self, key: Hashable) -> Any:
+        """The client's value, or None. Asking does not count as hearing the client."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry[1]
+
     def remove(self, key: Hashable) -> Any:
         """Forget this client; its value, or None when it was not known."""
         entry = self._entries.pop(key, None)

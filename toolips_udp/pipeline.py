@@ -12,17 +12,31 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from .extensions.base import hook, title
+from .handlers import UDPHandler
 from .runners.inline import folded
 from .runners.tasks import Stepper, Stopped
 
 if TYPE_CHECKING:
     from .address import Address
     from .extensions.multi import MultiHandler
-    from .handlers import UDPHandler
     from .manifest import Manifest
     from .servers.base import Server
 
 Step = Callable[[Any], Any]
+
+
+class Calls(dict["UDPHandler", Step]):
+    """What to call for a handler; also for one that an extension names at run time."""
+
+    def __missing__(self, handler: UDPHandler) -> Step:
+        return folded(handler)
+
+
+class Names(dict["UDPHandler", str]):
+    """What messages call a handler."""
+
+    def __missing__(self, handler: UDPHandler) -> str:
+        return f"callback {getattr(handler.fn, '__qualname__', handler.fn)} ({handler.place})"
 
 
 class Pipeline:
@@ -31,7 +45,8 @@ class Pipeline:
     Plain attributes, read once by the endpoint:
 
     - `stages`: native stage objects, in order.
-    - `steps`: bound `route(c)` callables, in order; exactly `False` ends the trip.
+    - `steps`: bound `route(c)` callables, in order; exactly `False` ends the trip, a word
+      drops the packet under it, a handler is run instead of the client's own.
       `step_names` says whose they are.
     - `guards`: what stands in for the stages where none run: `guard(address, now)`
       gives the word of a packet that is refused, or None.
@@ -76,8 +91,8 @@ class Pipeline:
         self.stepper: Stepper | None = None
         self.on_error: Callable[[Any, BaseException], Any] | None = None
         self.on_drop: Callable[[str, Address], Any] | None = None
-        self.calls: dict[UDPHandler, Step] = {}
-        self.names: dict[UDPHandler, str] = {}
+        self.calls: dict[UDPHandler, Step] = Calls()
+        self.names: dict[UDPHandler, str] = Names()
         for each in [self.main, *self.handlers.values()]:
             if each is not None:
                 self.calls[each] = folded(each)
@@ -90,7 +105,7 @@ class Pipeline:
     def failed(self, c: Any, exc: BaseException, who: Any) -> None:
         """A handler or an extension raised: say it with the peer, and tell `on_error`. Counting is the endpoint's."""
         peer = None if c is None else c.address
-        name = who if isinstance(who, str) else self._step_that_raised(exc) or self.names.get(who, repr(who))
+        name = who if isinstance(who, str) else self._step_that_raised(exc) or (self.names[who] if isinstance(who, UDPHandler) else repr(who))
         if isinstance(exc, TimeoutError) and not exc.args:
             text = f"{name} passed its deadline of {getattr(who, 'timeout', None)} s and was cancelled"
             self.server.journal.event(f"late {name}", logging.ERROR, text, peer, None, "handler_failed")

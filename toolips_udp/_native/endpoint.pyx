@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from ..address import Address
 from ..clients import ClientTable as AnyTable
-from ..counters import SIZE, WORDS
+from ..counters import DROPS, SIZE, WORDS
 from ..errors import StartError, TooLong, UnknownHandler, suggestion
 from ..typed import Malformed, encode, is_json
 
@@ -83,6 +83,7 @@ cdef enum:
 cdef uint64_t TURN = 2_000_000  # ns after which a turn ends, so that timers and other sockets run
 
 cdef dict KINDS = {"inline": INLINE, "async": ASYNC, "threaded": THREADED}
+cdef tuple DROPPED = DROPS  # a tuple: what an extension returns need not be hashable
 cdef dict NUMBERS = {word: number for number, word in enumerate(WORDS)}
 
 
@@ -300,10 +301,15 @@ cdef class Endpoint:
         self.b.shared.current_at = <uint32_t>(slot.data - <uint8_t *>self.b.shared)
         self.b.shared.current_len = slot.len
         try:
-            if self.steps and not self.pass_steps(c):
+            chosen = self.pass_steps(c) if self.steps else None
+            if chosen is False:
                 word = TUDP_HANDLED if c.answered else TUDP_ENDED
+            elif type(chosen) is str:
+                word = NUMBERS[chosen]
             else:
-                if self.positions is not None:
+                if chosen is not None:
+                    target = Target(chosen, self.pipeline.calls[chosen], self.pick)
+                elif self.positions is not None:
                     if self.positions.table.count:
                         found = self.positions.find(&slot.from_, c.now_ns)
                         if found is not None:
@@ -343,11 +349,13 @@ cdef class Endpoint:
             c.bytes_out = 0
         return 0
 
-    cdef bint pass_steps(self, Connection c) except -1:
+    cdef object pass_steps(self, Connection c):
+        """What the extensions say: None to go on, False, the word of a drop, or a handler."""
         for step in self.steps:
-            if step(c) is False:
-                return False
-        return True
+            said = step(c)
+            if said is not None and (said is False or said in DROPPED or hasattr(said, "kind")):
+                return said
+        return None
 
     cdef int run(self, Connection c, Target target) except -2:
         """A handler that is not inline. Returns the word, or -1 when it goes on."""

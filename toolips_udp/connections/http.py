@@ -46,7 +46,6 @@ class Connection(StreamVerbs):
 
     __slots__ = (
         "_address",
-        "_app",
         "_cookies_out",
         "_headers",
         "_headers_out",
@@ -56,12 +55,14 @@ class Connection(StreamVerbs):
         "params",
         "response",
         "scope",
+        "site",
         "status",
         "visitor",
     )
 
-    def __init__(self, app: Any, scope: dict[str, Any], packet: bytes = b"") -> None:
-        self._app = app
+    def __init__(self, site: Any, scope: dict[str, Any], packet: bytes = b"") -> None:
+        self.site = site
+        """What answers: the module's routes as an ASGI callable."""
         self.scope = scope
         """The ASGI scope, as it came."""
         self.packet = packet
@@ -86,7 +87,7 @@ class Connection(StreamVerbs):
     @property
     def server(self) -> Any:
         """The server that serves this client; its data, peers and counters are within reach."""
-        return self._app.server
+        return self.site.server
 
     @property
     def address(self) -> Address:
@@ -166,13 +167,13 @@ class Connection(StreamVerbs):
     @property
     def session(self) -> dict[str, Any]:
         """This visitor's own mapping. The first use sets a cookie; it expires as sessions on UDP do."""
-        visitor: dict[str, Any] = self._app.visitors.of(self).values
+        visitor: dict[str, Any] = self.site.visitors.of(self).values
         return visitor
 
     @property
     def now(self) -> float:
         """Monotonic seconds."""
-        return float(self._app.clock())
+        return float(self.site.clock())
 
     # -- the answer --------------------------------------------------------
 
@@ -241,11 +242,11 @@ class Connection(StreamVerbs):
 
     def set_handler(self, name: str, client: Any = None) -> None:
         """The next request of this, or another, client goes to the handler called `name`."""
-        self._app.choosing.set(self, name, client)
+        self.site.choosing.set(self, name, client)
 
     def remove_handler(self, client: Any = None) -> None:
         """Back to the main handler."""
-        self._app.choosing.remove(self, client)
+        self.site.choosing.remove(self, client)
 
     def rendered(self) -> tuple[int, RawHeaders, bytes]:
         """Status, headers and body of what was written."""

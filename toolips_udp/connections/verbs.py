@@ -40,8 +40,13 @@ class Verbs:
         self.server.log(message, level, peer=self.address)
 
     def after(self, seconds: float, fn: Callable[[], Any]) -> Timer:
-        """Call `fn()` on the server's loop in `seconds`. The result has `.cancel()`."""
+        """Call `fn()` on the server's loop in `seconds`, unless `.cancel()` comes first.
+
+        With a `Session` in the module it also ends with the client's session.
+        """
         timer: Timer = self.server.after(seconds, fn)
+        if self.server.client_timer is not None:
+            self.server.client_timer(self, timer)
         return timer
 
     def broadcast(

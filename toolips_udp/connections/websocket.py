@@ -37,18 +37,19 @@ class WebSocketConnection(Connection):
         "_unsent",
         "_writer",
         "overrun",
+        "word",
     )
 
     def __init__(
         self,
-        app: Any,
+        site: Any,
         scope: dict[str, Any],
         receive: Any,
         send: Any,
         max_unsent: int,
         abort: Callable[[], None] | None,
     ) -> None:
-        super().__init__(app, scope)
+        super().__init__(site, scope)
         self._receive = receive
         self._send = send
         self._out: deque[dict[str, Any]] = deque()
@@ -58,6 +59,8 @@ class WebSocketConnection(Connection):
         self._writer: asyncio.Task[None] | None = None
         self._max_unsent = max_unsent
         self._abort = abort
+        self.word = 0
+        """Under which word this connection counts, when its route says so; 0: what its end says."""
         self.overrun = False
         """Whether the client was dropped because it did not read."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..connections.udp import UDPConnection
+    from ..handlers import UDPHandler
     from ..servers.base import Server
 
 HOOKS = ("on_start", "route", "on_stop", "stages", "stream", "export", "restore")
@@ -28,6 +29,8 @@ class Extension:
 
     answers: bool = False
     """True: it answers by itself, so its module needs no handler."""
+    chooses: bool = False
+    """True: its `route` may return a handler, which may be async."""
 
     def on_start(self, server: Server) -> Any:
         """Once per start, on the server's loop, when all handlers and extensions are known. May be `async def`.
@@ -35,9 +38,11 @@ class Extension:
         What it raises ends the start; extensions that had started get `on_stop`.
         """
 
-    def route(self, c: UDPConnection) -> bool | None:
+    def route(self, c: UDPConnection) -> bool | str | UDPHandler | None:
         """Each packet, in the order listed. Exactly `False` ends its trip: no later extension, no handler.
 
+        A drop word, as `"denied"`, ends it too and counts the packet under that word.
+        A handler is run instead of the client's own; its class says `chooses = True`.
         A plain `def`. What it raises fails this packet only (`handler_failed`).
         """
 

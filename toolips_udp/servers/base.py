@@ -86,6 +86,8 @@ class Server(Calls, Reloading):
         self._timers = Timers(self)
         self._watchdog: Watchdog | None = None
         self._processes: ProcessManager | None = None
+        self.client_timer: Callable[[Any, Timer], None] | None = None
+        """Told of each `c.after`; set by a Session, which ends a client's timers with it."""
         self.pool: Any = None
         """The workers that handlers run in, or None; see pool.py."""
         self._thread: threading.Thread | None = None

@@ -49,7 +49,9 @@ def _pool_size(server: Server) -> int:
     if server.threads is not None:
         return server.threads - 1
     handlers = [server.manifest.main, *server.manifest.handlers.values()]
-    return default_size() if any(h is not None and h.kind == "threaded" for h in handlers) else 0
+    threaded = any(h is not None and h.kind == "threaded" for h in handlers)
+    threaded = threaded or any(getattr(each, "threaded_callbacks", False) for each in server.extensions)
+    return default_size() if threaded else 0
 
 
 async def _load_everywhere(

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from ..connections.http import Connection
 from ..connections.websocket import WebSocketConnection
-from ..counters import WORDS
+from ..counters import DROPS, WORDS
 from ..handlers import DEADLINE, Route, UDPHandler
 from ..transports.stream import (
     BYTES_IN,
@@ -76,7 +76,7 @@ class Site:
         self.clock = time.monotonic
         self.counters = counters
         self.in_flight = 0
-        self._run = run
+        self.in_thread = run
         self._max_body = max_body
         self._max_unsent = max_unsent
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
@@ -98,6 +98,11 @@ class Site:
         finally:
             counters[scope.get(WORD, word)] += 1
             self.in_flight -= 1
+
+    def count(self, word: str) -> None:
+        """Something a visitor sent apart from requests has ended under `word`."""
+        self.counters[RECEIVED] += 1
+        self.counters[WORDS.index(word)] += 1
 
     # -- a request -----------------------------------------------------------
 
@@ -142,11 +147,12 @@ class Site:
         who: Any = None
         try:
             for step in self.pipeline.steps:
-                if step(c) is False:
-                    if c.answered:
-                        return HANDLED
+                said = step(c)
+                if said is False and c.answered:
+                    return HANDLED
+                if said is False or said in DROPS:
                     await self._error(c, 403, "")
-                    return ENDED
+                    return ENDED if said is False else WORDS.index(said)
             who = self._own.choose(c)[0]
             if who is None and not self.has_routes:
                 who = self.choosing.pick(c)
@@ -181,7 +187,7 @@ class Site:
             async with asyncio.timeout(DEADLINE):
                 result = await route.fn(c)
         else:
-            result = await self._run(route.fn, c)
+            result = await self.in_thread(route.fn, c)
         if result is not None and not c.answered:
             c.respond(result)
 
@@ -191,7 +197,7 @@ class Site:
             async with asyncio.timeout(handler.timeout):
                 await call(c)
         else:
-            await self._run(call, c)
+            await self.in_thread(call, c)
 
     async def _error(
         self, c: Connection, status: int, text: str, headers: dict[str, str] | None = None
@@ -235,9 +241,10 @@ class Site:
         route: Any = None
         try:
             for step in self.pipeline.steps:
-                if step(c) is False:
+                said = step(c)
+                if said is False or said in DROPS:
                     await c.refuse(403)
-                    return ENDED
+                    return ENDED if said is False else WORDS.index(said)
             route = self._own.choose(c)[0] or self.router.choose(c)[0]
             if route is None:
                 await c.refuse(404)
@@ -257,7 +264,7 @@ class Site:
             c.close(1011)
         finally:
             await c.finish()
-        return QUEUE_FULL if c.overrun else word
+        return QUEUE_FULL if c.overrun else c.word or word
 
     def is_own_origin(self, c: Connection) -> bool:
         """Whether a browser opened this from our own pages, or it is no browser: then it sends no `Origin`."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..address import Address
 from ..connections.tcp import FramedConnection, ReadTimeout, SocketConnection, StreamTooLong
 from ..connections.tcp_io import SocketIOConnection
-from ..counters import SIZE, WORDS
+from ..counters import DROPS, SIZE, WORDS
 from ..errors import StartError
 from ..extensions.base import hook
 from ..modes import TCP
@@ -154,8 +154,11 @@ class TCPMode(ModeServer):
         who: Any = None
         try:
             for step in pipeline.steps:
-                if step(c) is False:
+                said = step(c)
+                if said is False:
                     return HANDLED if c.answered else ENDED
+                if said in DROPS:
+                    return WORDS.index(said)
             for stream in self._streams:
                 result = stream(c)
                 if inspect.isawaitable(result):

@@ -131,7 +131,7 @@ class UDPMode(ModeServer):
         if self.detail != "portable":
             pipeline.stages = [*server.first_stages, *pipeline.stages]
         kinds = {h.kind for h in pipeline.calls}
-        if "async" in kinds:
+        if "async" in kinds or any(extension.chooses for extension in server.extensions):
             self._stepper = pipeline.stepper = self._stepper or Stepper(loop, settings.max_async)
         if server.pool is not None:
             schedule = read_schedule(settings.router_threads, server.threads)

@@ -22,7 +22,7 @@ from ..address import Address, AnyAddress
 from ..clients import ClientTable
 from ..clock import Clock, monotonic
 from ..connections.udp import LARGEST, UDPConnection, too_long, unknown_handler
-from ..counters import SIZE, WORDS
+from ..counters import DROPS, SIZE, WORDS
 from ..typed import Malformed, encode, is_json
 
 if TYPE_CHECKING:
@@ -319,16 +319,23 @@ class Endpoint:
 
     def _serve(self, c: PortableUDPConnection) -> str | None:
         """One packet through extensions and its handler. Its word, or None when it goes on."""
+        handler = self._main
+        chosen = None
         for step, name in self._steps:
             try:
-                if step(c) is False:
-                    return "handled" if c.answered else "ended"
+                chosen = step(c)
             except Exception as error:
                 self._fail(c, error, name)
                 return "handler_failed"
-        handler = self._main
+            if chosen is False:
+                return "handled" if c.answered else "ended"
+            if chosen in DROPS:
+                return str(chosen)
+            if hasattr(chosen, "kind"):
+                handler = chosen
+                break
         try:
-            if self._places:
+            if self._places and handler is not chosen:
                 handler = self._places.lookup(self._key_of(c), c.now) or handler
             if handler is None:
                 return "no_handler"
