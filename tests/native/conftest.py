@@ -17,7 +17,7 @@ def wired():
     from toolips_udp.pipeline import Pipeline
     from toolips_udp.transports.native import Endpoint, MemoryWire, connection_class
 
-    def make(*exports, wire=None, calls=None, address="192.0.2.1:53", sock=None, stages=(), **limits):
+    def make(*exports, wire=None, calls=None, address="192.0.2.1:53", sock=None, stages=(), stepper=None, **limits):
         if not exports and not stages:
             exports = (make_handler(lambda c: c.respond(c.packet)),)
         wire = wire if wire is not None or sock is not None else MemoryWire(address)
@@ -31,6 +31,7 @@ def wired():
             pipeline = Pipeline(SimpleNamespace(extensions=(), main=None, handlers={}, chooser=None), server)
         pipeline.stages += stages
         pipeline.connection_class = connection_class
+        pipeline.stepper = stepper
         endpoint = Endpoint(sock or wire, pipeline, server=server, calls=calls, **limits)
         pipeline.endpoint = endpoint
         return SimpleNamespace(
