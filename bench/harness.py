@@ -28,7 +28,7 @@ RESULTS = ROOT / "bench/results"
 SERVER_CORE, CLIENT_CORE = 0, 1
 CFLAGS = ["-O2", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
 PROGRAMS = {
-    "load": ["bench/load_main.c", "native/load.c"],
+    "load": ["bench/load_main.c", "native/load.c", "native/load_message.c"],
     "echo": ["bench/peers/echo.c"],
 }
 

@@ -1,69 +1,18 @@
-/* load.c: see load.h. */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-#include "load.h"
+/* load.c: see load.h. The loops; messages are in load_message.c. */
+#include "load_run.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 
-#ifndef SOL_UDP
-#define SOL_UDP 17
-#endif
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
 #ifndef SO_MEMINFO
 #define SO_MEMINFO 55
 #endif
 
-#define MAGIC 0x4c445554u /* "TUDL" */
 #define BUFFER (8 << 20)
-
-/* One request of the closed loop. */
-typedef struct ask {
-    uint64_t number; /* of this socket; number % in_flight is the place of the ask */
-    uint64_t sent_at;
-    bool waiting, lost; /* lost: the one before this was given up */
-} ask;
-
-/* One socket. */
-typedef struct line {
-    int fd;
-    uint32_t id;        /* its place in the run, written into each payload */
-    uint64_t next;      /* above every number that was sent */
-    uint64_t *answered; /* open loop: one bit per number */
-    uint64_t *train_at; /* open loop: when each train left */
-} line;
-
-typedef struct run {
-    const load_job *job;
-    load_report *report;
-    line *lines;
-    ask *asks;
-    uint64_t now, window_from, window_to, stop_at;
-    uint64_t cpu_from, watched_from;
-    uint64_t waiting; /* closed loop: requests without an answer yet */
-    uint64_t most;    /* open loop: numbers per line */
-    uint32_t train;   /* datagrams that leave together from one source; 1 in the closed loop */
-    uint32_t in_room, out_room; /* bytes per message */
-    bool window_open;
-    uint8_t *out, *in, *pattern;
-    struct mmsghdr out_msgs[LOAD_BATCH], in_msgs[LOAD_BATCH];
-    struct iovec out_iov[LOAD_BATCH], in_iov[LOAD_BATCH];
-    union control {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(sizeof(struct in_pktinfo)) + CMSG_SPACE(sizeof(uint16_t))];
-    } out_control[LOAD_BATCH], in_control[LOAD_BATCH];
-} run;
 
 static uint64_t nanoseconds(clockid_t id)
 {
@@ -144,147 +93,6 @@ static void answered(run *r, uint64_t sent_at)
         r->report->window_fresh++;
 }
 
-/* --- messages ------------------------------------------------------------- */
-
-/* Datagrams of one train are of one size and source, so they ask the same. */
-static uint32_t question_of(const run *r, const line *l, uint64_t number)
-{
-    uint64_t mixed = (number / r->train + 1) * 0x9e3779b97f4a7c15u + l->id;
-    return (uint32_t)((mixed >> 32) % r->job->question_count);
-}
-
-static in_addr_t source_of(const run *r, uint64_t number)
-{
-    return htonl(0x7f010000u + (uint32_t)(number / r->train % r->job->addresses));
-}
-
-/* Writes request `number` of `l`; returns its length. */
-static uint32_t compose(const run *r, const line *l, uint64_t number, uint8_t *out)
-{
-    if (r->job->questions) {
-        uint32_t q = question_of(r, l, number);
-        uint32_t len = r->job->at[q + 1] - r->job->at[q];
-        memcpy(out, r->job->questions + r->job->at[q], len);
-        out[0] = (uint8_t)(number >> 8);
-        out[1] = (uint8_t)number;
-        return len;
-    }
-    uint32_t head[2] = {MAGIC, l->id};
-    memcpy(out, head, 8);
-    memcpy(out + 8, &number, 8);
-    memcpy(out + LOAD_SMALLEST, r->pattern, r->job->size - LOAD_SMALLEST);
-    return r->job->size;
-}
-
-/* The number of the request that message `i` of the batch answers; `youngest`
- * is the last one it can be. False: it is no answer to `l`. */
-static bool numbered(const run *r, const line *l, unsigned i, uint64_t youngest, uint64_t *number)
-{
-    const uint8_t *data = r->in_iov[i].iov_base;
-    uint32_t len = r->in_msgs[i].msg_len, head[2];
-    if (r->job->questions) { /* the youngest with the 16 bits of the id */
-        if (len < 12 || !(data[2] & 0x80))
-            return false;
-        *number = youngest - ((youngest - ((uint64_t)data[0] << 8 | data[1])) & 0xffff);
-        return true;
-    }
-    if (len != r->job->size)
-        return false;
-    memcpy(head, data, 8);
-    memcpy(number, data + 8, 8);
-    return head[0] == MAGIC && head[1] == l->id &&
-           memcmp(data + LOAD_SMALLEST, r->pattern, len - LOAD_SMALLEST) == 0;
-}
-
-/* Does message `i` repeat the question of `number`, and did it come to the source that asked? */
-static bool fits(run *r, const line *l, unsigned i, uint64_t number)
-{
-    const uint8_t *data = r->in_iov[i].iov_base;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&r->in_msgs[i].msg_hdr);
-    if (r->job->addresses > 1 && c) {
-        struct in_pktinfo info;
-        memcpy(&info, CMSG_DATA(c), sizeof info);
-        if (info.ipi_addr.s_addr != source_of(r, number))
-            return false;
-    }
-    if (!r->job->questions)
-        return true;
-    const uint8_t *asked = r->job->questions + r->job->at[question_of(r, l, number)];
-    uint32_t end = 12;
-    while (asked[end])
-        end += 1u + asked[end];
-    end += 5; /* root label, type, class */
-    if (r->in_msgs[i].msg_len < end || memcmp(data + 12, asked + 12, end - 12) != 0)
-        return false;
-    if (r->window_open)
-        r->report->rcode[data[3] & 15]++;
-    return true;
-}
-
-/* Makes message `i` of the batch: `each` datagrams of `l` from `number` on. */
-static void load_up(run *r, const line *l, unsigned i, uint64_t number, uint32_t each)
-{
-    struct msghdr *m = &r->out_msgs[i].msg_hdr;
-    uint8_t *out = r->out + (size_t)i * r->out_room;
-    uint32_t size = compose(r, l, number, out);
-    for (uint32_t k = 1; k < each; k++)
-        compose(r, l, number + k, out + (size_t)k * size);
-    r->out_iov[i].iov_len = (size_t)size * each;
-    m->msg_control = r->out_control[i].bytes;
-    m->msg_controllen = sizeof r->out_control[i].bytes;
-    struct cmsghdr *c = CMSG_FIRSTHDR(m);
-    size_t used = 0;
-    if (r->job->addresses > 1) {
-        struct in_pktinfo info = {.ipi_spec_dst.s_addr = source_of(r, number)};
-        *c = (struct cmsghdr){.cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO, .cmsg_len = CMSG_LEN(sizeof info)};
-        memcpy(CMSG_DATA(c), &info, sizeof info);
-        used = CMSG_SPACE(sizeof info);
-        c = (struct cmsghdr *)(r->out_control[i].bytes + used);
-    }
-    if (each > 1) {
-        uint16_t cut = (uint16_t)size;
-        *c = (struct cmsghdr){.cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT, .cmsg_len = CMSG_LEN(sizeof cut)};
-        memcpy(CMSG_DATA(c), &cut, sizeof cut);
-        used += CMSG_SPACE(sizeof cut);
-    }
-    m->msg_controllen = used;
-    if (!used)
-        m->msg_control = NULL;
-}
-
-/* Sends the first `n` of the batch, `each` datagrams in one message. What the
- * kernel refuses is skipped and counted; a full buffer is waited for. */
-static void push(run *r, const line *l, unsigned n, uint32_t each)
-{
-    unsigned done = 0;
-    while (done < n) {
-        int sent = sendmmsg(l->fd, r->out_msgs + done, n - done, 0);
-        if (sent > 0) {
-            done += (unsigned)sent;
-            r->report->sent += (uint64_t)sent * each;
-            if (r->window_open)
-                r->report->window_sent += (uint64_t)sent * each;
-        } else if (errno == EAGAIN || errno == ENOBUFS) {
-            struct pollfd p = {.fd = l->fd, .events = POLLOUT};
-            (void)poll(&p, 1, 1);
-        } else if (errno != EINTR && errno != ECONNREFUSED) {
-            r->report->refused += each;
-            done++;
-        }
-        /* ECONNREFUSED tells of an earlier datagram: this one is tried again. */
-    }
-}
-
-/* Takes up to a batch of replies; 0 when there is none. */
-static unsigned pull(run *r, const line *l)
-{
-    if (r->job->addresses > 1)
-        for (unsigned i = 0; i < LOAD_BATCH; i++)
-            r->in_msgs[i].msg_hdr.msg_controllen = sizeof r->in_control[i].bytes;
-    int n = recvmmsg(l->fd, r->in_msgs, LOAD_BATCH, MSG_DONTWAIT, NULL);
-    return n > 0 ? (unsigned)n : 0;
-}
-
 /* --- closed loop ----------------------------------------------------------- */
 
 static void ask_next(run *r, line *l, unsigned i, ask *a)
@@ -302,7 +110,7 @@ static void ask_next(run *r, line *l, unsigned i, ask *a)
 static ask *settle(run *r, const line *l, unsigned i)
 {
     uint64_t number;
-    if (!numbered(r, l, i, l->next - 1, &number) || number >= l->next || !fits(r, l, i, number)) {
+    if (!load_numbered(r, l, i, l->next - 1, &number) || number >= l->next || !load_fits(r, l, i, number)) {
         r->report->wrong++;
         return NULL;
     }
@@ -328,14 +136,14 @@ static void closed_receive(run *r, line *l)
     unsigned n;
     do {
         unsigned again = 0;
-        n = pull(r, l);
+        n = load_pull(r, l);
         tick(r);
         for (unsigned i = 0; i < n; i++) {
             ask *a = settle(r, l, i);
             if (a && r->now < r->stop_at)
                 ask_next(r, l, again++, a);
         }
-        push(r, l, again, 1);
+        load_push(r, l, again, 1);
     } while (n == LOAD_BATCH);
 }
 
@@ -355,11 +163,11 @@ static void sweep(run *r, uint64_t most)
             if (r->now < r->stop_at)
                 ask_next(r, &r->lines[s], again++, a);
             if (again == LOAD_BATCH) {
-                push(r, &r->lines[s], again, 1);
+                load_push(r, &r->lines[s], again, 1);
                 again = 0;
             }
         }
-        push(r, &r->lines[s], again, 1);
+        load_push(r, &r->lines[s], again, 1);
     }
 }
 
@@ -372,7 +180,7 @@ static void first_asks(run *r)
             a->number = (uint64_t)place - r->job->in_flight;
             ask_next(r, &r->lines[s], n++, a);
             if (n == LOAD_BATCH || place + 1 == r->job->in_flight) {
-                push(r, &r->lines[s], n, 1);
+                load_push(r, &r->lines[s], n, 1);
                 n = 0;
             }
         }
@@ -416,11 +224,11 @@ static void open_receive(run *r, line *l)
 {
     unsigned n;
     do {
-        n = pull(r, l);
+        n = load_pull(r, l);
         tick(r);
         for (unsigned i = 0; i < n; i++) {
             uint64_t number;
-            if (!numbered(r, l, i, l->next - 1, &number) || number >= l->next || !fits(r, l, i, number)) {
+            if (!load_numbered(r, l, i, l->next - 1, &number) || number >= l->next || !load_fits(r, l, i, number)) {
                 r->report->wrong++;
                 continue;
             }
@@ -447,7 +255,7 @@ static bool open_send(run *r, uint64_t started, uint32_t *turn)
         l->train_at[l->next / r->train] = r->now;
         load_up(r, l, 0, l->next, r->train);
         l->next += r->train;
-        push(r, l, 1, r->train);
+        load_push(r, l, 1, r->train);
         gone = r->report->sent;
         any = true;
     }
@@ -526,37 +334,15 @@ static uint32_t train_of(const load_job *job)
     return train < 1 ? 1 : train > most ? most : train;
 }
 
-static void point_messages(run *r)
-{
-    for (unsigned i = 0; i < LOAD_BATCH; i++) {
-        r->out_iov[i] = (struct iovec){.iov_base = r->out + (size_t)i * r->out_room};
-        r->in_iov[i] = (struct iovec){.iov_base = r->in + (size_t)i * r->in_room, .iov_len = r->in_room};
-        r->out_msgs[i].msg_hdr = (struct msghdr){.msg_iov = &r->out_iov[i], .msg_iovlen = 1};
-        r->in_msgs[i].msg_hdr = (struct msghdr){.msg_iov = &r->in_iov[i], .msg_iovlen = 1};
-        if (r->job->addresses > 1) {
-            r->out_msgs[i].msg_hdr.msg_name = (void *)&r->job->to;
-            r->out_msgs[i].msg_hdr.msg_namelen = r->job->to_len;
-            r->in_msgs[i].msg_hdr.msg_control = r->in_control[i].bytes;
-        }
-    }
-}
-
 static int prepare(run *r)
 {
     const load_job *job = r->job;
-    r->in_room = job->questions ? 4096 : (job->size + 1 + 63) / 64 * 64;
     r->train = train_of(job);
-    r->out_room = r->train > 1 ? LOAD_LARGEST + 1 : r->in_room;
     r->lines = calloc(job->sockets, sizeof *r->lines);
-    r->out = calloc(LOAD_BATCH, r->out_room);
-    r->in = calloc(LOAD_BATCH, r->in_room);
-    r->pattern = malloc(LOAD_LARGEST);
     if (job->rate == 0)
         r->asks = calloc((size_t)job->sockets * job->in_flight, sizeof *r->asks);
-    if (!r->lines || !r->out || !r->in || !r->pattern || (job->rate == 0 && !r->asks))
+    if (!r->lines || (job->rate == 0 && !r->asks) || load_buffers(r) != 0)
         return -ENOMEM;
-    for (uint32_t i = 0; i < LOAD_LARGEST; i++)
-        r->pattern[i] = (uint8_t)(i * 7 + (i >> 8));
     r->most = (uint64_t)(job->rate * (job->warmup + job->seconds) / job->sockets * 1.01) + 2u * r->train;
     for (uint32_t s = 0; s < job->sockets; s++)
         r->lines[s].fd = -1;
@@ -573,7 +359,6 @@ static int prepare(run *r)
                 return -ENOMEM;
         }
     }
-    point_messages(r);
     return 0;
 }
 

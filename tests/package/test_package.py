@@ -81,7 +81,7 @@ def installed(wheel, tmp_path_factory):
 def test_the_sdist_holds_what_a_build_and_the_tests_need(sdist):
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
-    for path in ("native/tudp.h", "native/load.c", "native/run.py", "pyproject.toml", "setup.py", "LICENSE"):
+    for path in ("native/tudp.h", "native/load_run.h", "native/run.py", "pyproject.toml", "setup.py", "LICENSE"):
         assert path in names
     assert "Makefile" in names and "tests/house/test_floors.py" in names and "bench/harness.py" in names
     pyx = {str(p.relative_to(ROOT)) for p in (ROOT / "toolips_udp/_native").glob("*.py[xi]")}
