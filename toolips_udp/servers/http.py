@@ -11,7 +11,7 @@ import contextlib
 import socket
 import time
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableSequence
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
@@ -50,7 +50,7 @@ class HTTPMode(ModeServer):
         self.sock: socket.socket | None = None
         self.site: Site | None = None
         self.listener: Listener | None = None
-        self._totals = array("Q", bytes(8 * SIZE))
+        self._totals: MutableSequence[int] = array("Q", bytes(8 * SIZE))
         self._tls = tls_context(server.settings.tls)
         self._uvicorn: Uvicorn | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -103,6 +103,15 @@ class HTTPMode(ModeServer):
         self._serving = asyncio.get_running_loop().create_task(self._uvicorn.serve())
         await self._uvicorn.ready.wait()
 
+    def swap(self) -> None:
+        """Answer by the server's new manifest from the next request on."""
+        assert self.site is not None
+        server, settings = self.server, self.server.settings
+        pipeline = Pipeline(server.manifest, server)
+        pipeline.on_error, pipeline.on_drop = settings.on_error, settings.on_drop
+        choosing = Choosing(pipeline.main, pipeline.handlers, pipeline.chooser)
+        self.site.fold(pipeline, server.manifest.routes, choosing)
+
     def _connect(self, listener: Listener, address: Address) -> HttpStream:
         assert self._uvicorn is not None
         return HttpStream(listener, address, self._uvicorn)
@@ -110,6 +119,15 @@ class HTTPMode(ModeServer):
     async def _serve(self, c: Any) -> int:
         await c.until_over()
         return HANDLED
+
+    def count_in(self, counters: MutableSequence[int]) -> None:
+        """Count in these from now on: memory that a supervisor reads."""
+        self._totals = counters
+
+    def halt(self) -> None:
+        """Accept nothing more: another process does. Connections that are open go on until `drain`."""
+        if self.listener is not None:
+            self.listener.detach()
 
     async def drain(self, until: float) -> None:
         """Accept nothing new, answer what was asked; WebSockets are closed with "going away"."""

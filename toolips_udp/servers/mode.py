@@ -19,7 +19,7 @@ later ones gets the port that the first one got.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableSequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..address import Address
@@ -62,6 +62,9 @@ class ModeServer:
     async def open(self) -> None:
         """Begin to serve."""
         raise NotImplementedError
+
+    def count_in(self, counters: MutableSequence[int]) -> None:
+        """Count in these from now on: memory that a supervisor reads. Before `open`."""
 
     def swap(self) -> None:
         """Serve the server's new manifest from now on; not called when `swaps` is False."""

@@ -64,14 +64,7 @@ class Site:
         origins: tuple[str, ...] = (),
     ) -> None:
         self.server = pipeline.server
-        self.pipeline = pipeline
-        self.router = Router(routes)
-        self.has_routes = bool(routes)
-        server = pipeline.server
-        self._own = Router(
-            r for extension in server.extensions for r in getattr(extension, "page_routes", ())
-        )
-        self.choosing = choosing
+        self.fold(pipeline, routes, choosing)
         self.visitors = visitors
         self.clock = time.monotonic
         self.counters = counters
@@ -80,6 +73,16 @@ class Site:
         self._max_body = max_body
         self._max_unsent = max_unsent
         self._origins = frozenset(origin.rstrip("/").lower() for origin in origins)
+
+    def fold(self, pipeline: Pipeline, routes: list[Route], choosing: Choosing) -> None:
+        """Answer by these from the next request on; also at a reload."""
+        self.pipeline = pipeline
+        self.router = Router(routes)
+        self.has_routes = bool(routes)
+        self._own = Router(
+            r for extension in pipeline.server.extensions for r in getattr(extension, "page_routes", ())
+        )
+        self.choosing = choosing
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         """One request or WebSocket, from beginning to end."""

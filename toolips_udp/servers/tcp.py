@@ -15,7 +15,7 @@ import socket
 import ssl
 import sys
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableSequence
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
@@ -63,7 +63,7 @@ class TCPMode(ModeServer):
         self.pipeline: Pipeline | None = None
         self.choosing: Choosing | None = None
         self.framing: str | int | None = checked_framing(server.settings.framing)
-        self._totals = array("Q", bytes(8 * SIZE))
+        self._totals: MutableSequence[int] = array("Q", bytes(8 * SIZE))
         self._streams: list[Callable[[Any], Any]] = []
         self._pool: Pool | None = None
         self._unfinished: list[str] = []
@@ -97,15 +97,7 @@ class TCPMode(ModeServer):
         """Fold the pipeline and accept from now on."""
         server = self.server
         assert self.sock is not None
-        pipeline = self.pipeline = Pipeline(server.manifest, server)
-        pipeline.on_error, pipeline.on_drop = server.settings.on_error, server.settings.on_drop
-        self.choosing = Choosing(pipeline.main, pipeline.handlers, pipeline.chooser)
-        found = (hook(extension, "stream") for extension in server.extensions)
-        self._streams = [stream for stream in found if stream is not None]
-        if any(self._needs_thread(handler) for handler in pipeline.calls):
-            size = THREADS if server.threads is None else server.threads - 1
-            pool = self._pool = Pool(size, f"toolips_udp {server.manifest.name} tcp")
-            server.at_stop(lambda: pool.close(0.5))
+        self._fold()
         self.listener = Listener(
             self.sock,
             SocketConnection if self.framing is None else FramedConnection,
@@ -116,6 +108,32 @@ class TCPMode(ModeServer):
             owner=self,
         )
         self.listener.attach(asyncio.get_running_loop())
+
+    def _fold(self) -> None:
+        """The pipeline of the server's manifest, and a pool when a handler needs one."""
+        server = self.server
+        pipeline = self.pipeline = Pipeline(server.manifest, server)
+        pipeline.on_error, pipeline.on_drop = server.settings.on_error, server.settings.on_drop
+        self.choosing = Choosing(pipeline.main, pipeline.handlers, pipeline.chooser)
+        found = (hook(extension, "stream") for extension in server.extensions)
+        self._streams = [stream for stream in found if stream is not None]
+        if self._pool is None and any(self._needs_thread(handler) for handler in pipeline.calls):
+            size = THREADS if server.threads is None else server.threads - 1
+            pool = self._pool = Pool(size, f"toolips_udp {server.manifest.name} tcp")
+            server.at_stop(lambda: pool.close(0.5))
+
+    def swap(self) -> None:
+        """Serve the server's new manifest; connections that are open go on as they began."""
+        self._fold()
+
+    def count_in(self, counters: MutableSequence[int]) -> None:
+        """Count in these from now on: memory that a supervisor reads."""
+        self._totals = counters
+
+    def halt(self) -> None:
+        """Accept nothing more: another process does. Connections that are open go on until `drain`."""
+        if self.listener is not None:
+            self.listener.detach()
 
     async def drain(self, until: float) -> None:
         """Accept nothing new; a client between two messages is closed, one within a message may end it."""
@@ -149,8 +167,8 @@ class TCPMode(ModeServer):
 
     async def _serve(self, c: SocketConnection) -> int:
         """Extensions, then the handler. Returns the word under which the connection counts."""
-        pipeline = self.pipeline
-        assert pipeline is not None and self.choosing is not None
+        pipeline, choosing, streams = self.pipeline, self.choosing, self._streams
+        assert pipeline is not None and choosing is not None
         who: Any = None
         try:
             for step in pipeline.steps:
@@ -159,16 +177,16 @@ class TCPMode(ModeServer):
                     return HANDLED if c.answered else ENDED
                 if said in DROPS:
                     return WORDS.index(said)
-            for stream in self._streams:
+            for stream in streams:
                 result = stream(c)
                 if inspect.isawaitable(result):
                     result = await result
                 if result is False or c.closing:
                     return HANDLED if c.answered or result is not False else ENDED
-            who = self.choosing.pick(c)
+            who = choosing.pick(c)
             if who is None:
-                return HANDLED if self._streams else NO_HANDLER
-            return await self._run(c, who)
+                return HANDLED if streams else NO_HANDLER
+            return await self._run(c, who, pipeline, choosing)
         except (ReadTimeout, StreamTooLong) as error:
             word = STALE if isinstance(error, ReadTimeout) else MALFORMED
             self.server.journal.event(WORDS[word], logging.INFO, str(error), c.address, None, WORDS[word])
@@ -179,20 +197,22 @@ class TCPMode(ModeServer):
             pipeline.failed(c, error, who)
             return HANDLER_FAILED
 
-    async def _run(self, c: SocketConnection, handler: UDPHandler) -> int:
+    async def _run(
+        self, c: SocketConnection, handler: UDPHandler, pipeline: Pipeline, choosing: Choosing
+    ) -> int:
         if self.framing is not None:
             messages: Any = c.lines() if self.framing == "lines" else c.frames(int(self.framing))
             async for _ in messages:
-                await self._call(c, handler)
-                handler = self.choosing.pick(c) or handler  # type: ignore[union-attr]
+                await self._call(c, handler, pipeline)
+                handler = choosing.pick(c) or handler
             return HANDLED
         if handler.decode is not None:
             await c.read_all()
-        await self._call(c, handler)
+        await self._call(c, handler, pipeline)
         return HANDLED
 
-    async def _call(self, c: SocketConnection, handler: UDPHandler) -> None:
-        call = self.pipeline.calls[handler]  # type: ignore[union-attr]
+    async def _call(self, c: SocketConnection, handler: UDPHandler, pipeline: Pipeline) -> None:
+        call = pipeline.calls[handler]
         if self._needs_thread(handler):
             await self._in_thread(call, c)
         else:

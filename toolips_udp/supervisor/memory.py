@@ -10,6 +10,7 @@ import mmap
 import os
 import struct
 import time
+from typing import Any
 
 from ..counters import DROPS, SIZE, WORDS
 
@@ -22,13 +23,17 @@ _SENDS = [WORDS.index(word) for word in ("sent", "send_refused", "send_refused_l
 _ENDS = [WORDS.index(word) for word in ("handled", *DROPS)]
 
 
+STREAMS = 3
+"""Modes besides UDP that may count, each in an array of its own behind the endpoint's memory."""
+
+
 def size(slot_room: int) -> int:
     """Bytes of the region of one worker."""
     try:
         from .._native.endpoint import shared_size
     except ImportError:
-        return max(4096, COUNTERS_AT + 8 * SIZE)
-    return int(shared_size(slot_room))
+        return max(4096, COUNTERS_AT + 8 * SIZE) + STREAMS * 8 * SIZE
+    return int(shared_size(slot_room)) + STREAMS * 8 * SIZE
 
 
 class Region:
@@ -41,8 +46,12 @@ class Region:
         _HEAD.pack_into(self._map, 0, 0, 0, 0, 0, 0, NONE)
 
     def counters(self) -> list[int]:
-        """Every counter, in the order of `WORDS` and beyond."""
-        return list(struct.unpack_from(f"={SIZE}Q", self._map, COUNTERS_AT))
+        """Every counter, in the order of `WORDS` and beyond, over all modes of the worker."""
+        first = len(self._map) - STREAMS * 8 * SIZE
+        found = [0] * SIZE
+        for at in (COUNTERS_AT, *range(first, len(self._map), 8 * SIZE)):
+            found = [a + b for a, b in zip(found, struct.unpack_from(f"={SIZE}Q", self._map, at), strict=True)]
+        return found
 
     def heartbeat(self) -> int:
         """When the worker's last turn began: CLOCK_MONOTONIC ns; 0 before the first."""
@@ -89,6 +98,12 @@ def beat(region: mmap.mmap) -> None:
 def counters_of(region: mmap.mmap) -> memoryview:
     """The counters in a worker's region, for transports that take `counters=`."""
     return memoryview(region)[COUNTERS_AT : COUNTERS_AT + 8 * SIZE]
+
+
+def stream_counters(region: mmap.mmap, number: int) -> Any:
+    """The counters of the `number`th mode besides UDP, as integers."""
+    at = len(region) - (STREAMS - number) * 8 * SIZE
+    return memoryview(region)[at : at + 8 * SIZE].cast("Q")
 
 
 def without_kernel(counters: list[int]) -> list[int]:

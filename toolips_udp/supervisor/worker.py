@@ -66,6 +66,8 @@ class WorkerServer(Server):
             self._modes.append(serving)
             if mode is UDP:
                 self._share(serving)
+            else:
+                serving.count_in(memory.stream_counters(self.shared, len(self._modes) - 1))
         for fds in hello["sockets"]:
             for fd in set(fds):
                 os.close(fd)

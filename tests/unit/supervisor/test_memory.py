@@ -66,4 +66,17 @@ def test_a_heartbeat_is_the_monotonic_clock(region):
 
 def test_an_endpoint_and_the_supervisor_mean_the_same_memory(region):
     endpoint = pytest.importorskip("toolips_udp._native.endpoint", reason="the native core is not built")
-    assert memory.size(65536) == endpoint.shared_size(65536)
+    assert memory.size(65536) == endpoint.shared_size(65536) + memory.STREAMS * 8 * memory.SIZE
+
+
+def test_streams_count_beside_the_endpoint(region):
+    view = memory.attach(region.fd)
+    for number in range(memory.STREAMS):
+        counters = memory.stream_counters(view, number)
+        counters[WORDS.index("handled")] += 10
+        counters[WORDS.index("received")] += 11
+        counters.release()
+    count(view, received=5, handled=5)
+    view.close()
+    found = dict(zip(WORDS, region.final(), strict=False))
+    assert (found["received"], found["handled"], found["worker_lost"]) == (38, 35, 3)
