@@ -105,7 +105,9 @@ class Pipeline:
     def failed(self, c: Any, exc: BaseException, who: Any) -> None:
         """A handler or an extension raised: say it with the peer, and tell `on_error`. Counting is the endpoint's."""
         peer = None if c is None else c.address
-        name = who if isinstance(who, str) else self._step_that_raised(exc) or (self.names[who] if isinstance(who, UDPHandler) else repr(who))
+        name = who if isinstance(who, str) else self._step_that_raised(exc)
+        if name is None:
+            name = self.names[who] if isinstance(who, UDPHandler) else repr(who)
         if isinstance(exc, TimeoutError) and not exc.args:
             text = f"{name} passed its deadline of {getattr(who, 'timeout', None)} s and was cancelled"
             self.server.journal.event(f"late {name}", logging.ERROR, text, peer, None, "handler_failed")

@@ -7,7 +7,6 @@ suggestion. `resolve` is sans-io: environment and file content are handed in.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +129,8 @@ def unknown_variables(known: Sequence[Setting], environ: Mapping[str, str]) -> l
 
 def read_table(path: Path, section: str) -> dict[str, Any]:
     """The TOML table `section` of `path`; empty when the file does not have it."""
+    import tomllib
+
     try:
         with path.open("rb") as file:
             content = tomllib.load(file)

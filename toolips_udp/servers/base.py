@@ -27,6 +27,7 @@ from ..errors import BindError, StartError
 from ..extensions.base import hook, title
 from ..journal import Journal
 from ..modes import Mode
+from ..runners.threads import default_size
 from .calls import Calls
 from .mode import MODE_CLASSES, Counts, ModeServer
 from .reloading import Reloading
@@ -88,6 +89,7 @@ class Server(Calls, Reloading):
         self._processes: ProcessManager | None = None
         self.client_timer: Callable[[Any, Timer], None] | None = None
         """Told of each `c.after`; set by a Session, which ends a client's timers with it."""
+        self._making_manager = threading.Lock()
         self.pool: Any = None
         """The workers that handlers run in, or None; see pool.py."""
         self._thread: threading.Thread | None = None
@@ -140,7 +142,14 @@ class Server(Calls, Reloading):
         It lives as long as the server: before the start and after the stop this is a `StartError`.
         """
         if self._processes is None:
-            raise StartError(f"{self!r} does not run, so it has no workers. Fix: start it first")
+            with self._making_manager:  # without a pool it is made when it is first asked for
+                if self._processes is None:
+                    if self.loop is None or self.ended.is_set():
+                        raise StartError(f"{self!r} does not run, so it has no workers. Fix: start it first")
+                    from .pool import bare_manager
+
+                    self._processes = bare_manager(self.loop)
+                    self._closers.append(self._processes.close_soon)
         return self._processes
 
     def __repr__(self) -> str:
@@ -249,11 +258,15 @@ class Server(Calls, Reloading):
 
     async def _open_parts(self) -> None:
         """The workers of the pool, the extensions in order, then the modes."""
-        from .pool import make_manager
-
         assert self.loop is not None
-        self._processes, self.pool = await make_manager(self, self.loop)
-        self._closers.append(self._processes.close_soon)
+        if self.settings.kind not in ("thread", "process"):
+            raise StartError(f"kind={self.settings.kind!r}: the pool of a server is made of 'thread' or 'process'")
+        size = self._pool_size()
+        if size:
+            from .pool import make_manager
+
+            self._processes, self.pool = await make_manager(self, self.loop, size)
+            self._closers.append(self._processes.close_soon)
         self._pin()
         for extension in self.extensions:
             begin = hook(extension, "on_start")
@@ -265,6 +278,15 @@ class Server(Calls, Reloading):
                     self._after.pop()
                     raise
         await self._open_modes()
+
+    def _pool_size(self) -> int:
+        """Workers for handlers: what `threads` says, or as many as threaded handlers want."""
+        if self.threads is not None:
+            return self.threads - 1
+        handlers = [self.manifest.main, *self.manifest.handlers.values()]
+        threaded = any(h is not None and h.kind == "threaded" for h in handlers)
+        threaded = threaded or any(getattr(each, "threaded_callbacks", False) for each in self.extensions)
+        return default_size() if threaded else 0
 
     async def _open_modes(self) -> None:
         for mode in self._modes:

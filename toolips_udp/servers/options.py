@@ -46,7 +46,7 @@ define(
     Setting("receive-buffer", "bytes asked of the kernel for the receive buffer", int, 4 << 20),
     Setting("slot", "largest datagram taken whole; longer ones are counted truncated", int, 65_536),
     Setting("age-limit", "seconds after which a datagram is stale under overload; 0: never", float, 0.05),
-    Setting("gro", "let the kernel join trains of one peer (UDP_GRO): fewer calls where clients send them", bool, False),
+    Setting("gro", "let the kernel join trains of one peer (UDP_GRO): fewer calls if clients send them", bool, False),
     Setting("multicast", "groups to join: 239.1.2.3, 239.1.2.3@eth0, ff02::1@eth0", str, (), many=True),
     Setting("watchdog", "seconds a handler may hold the turn before it is named; 0: never", float, 0.1),
     Setting("max-connections", "TCP and HTTP: connections at once; the longest idle makes room", int),

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from ..errors import JobError, StartError, WorkerError
 from ..jobs import Job, ProcessManager, Worker
 from ..jobs.process import Talk
-from ..runners.threads import default_size
 from . import plain, source
 
 if TYPE_CHECKING:
@@ -23,35 +22,31 @@ if TYPE_CHECKING:
 SERVE = "toolips_udp.servers.remote:serve_packet"
 
 
-async def make_manager(server: Server, loop: asyncio.AbstractEventLoop) -> tuple[ProcessManager, Any]:
-    """The manager of a server, and the pool for its handlers (None when there is none)."""
-    kind = server.settings.kind
-    if kind not in ("thread", "process"):
-        raise StartError(f"kind={kind!r}: the pool of a server is made of 'thread' or 'process'")
-    size = _pool_size(server)
-    served = source.describe(server.module) if kind == "process" and size else None
+def bare_manager(loop: asyncio.AbstractEventLoop) -> ProcessManager:
+    """A manager whose only worker is the main loop, number 1."""
     manager = ProcessManager(loop=loop)
+    main = Worker(kind="async")
+    main.main = True
+    manager.push(main)
+    return manager
+
+
+async def make_manager(
+    server: Server, loop: asyncio.AbstractEventLoop, size: int
+) -> tuple[ProcessManager, ThreadPool]:
+    """The manager of a server and its pool of `size` workers for handlers."""
+    kind = server.settings.kind
+    served = source.describe(server.module) if kind == "process" else None
+    manager = bare_manager(loop)
     try:
-        main = Worker(kind="async")
-        main.main = True
-        manager.push(main)
         workers = manager.add_workers(size, kind)
         if served is None:
-            return manager, ThreadPool(workers) if workers else None
+            return manager, ThreadPool(workers)
         await _load_everywhere(manager, workers, served, 0)
         return manager, ProcessPool(workers, server, manager, served)
     except BaseException:
         manager.close()
         raise
-
-
-def _pool_size(server: Server) -> int:
-    if server.threads is not None:
-        return server.threads - 1
-    handlers = [server.manifest.main, *server.manifest.handlers.values()]
-    threaded = any(h is not None and h.kind == "threaded" for h in handlers)
-    threaded = threaded or any(getattr(each, "threaded_callbacks", False) for each in server.extensions)
-    return default_size() if threaded else 0
 
 
 async def _load_everywhere(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from multiprocessing import spawn
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +28,8 @@ def describe(module: Any) -> dict[str, Any]:
         )
     found: dict[str, Any] = {"sys_path": [p or os.getcwd() for p in sys.path], "argv": list(sys.argv)}
     if module.__name__ == "__main__":
+        from multiprocessing import spawn  # costs a start 10 ms, and most never come here
+
         data = spawn.get_preparation_data("toolips_udp")
         main = {key: value for key, value in data.items() if key.startswith("init_main") and value}
         if not main:
@@ -64,6 +65,8 @@ def load(source: dict[str, Any]) -> ModuleType:
     importing = True
     try:
         if "main" in source:
+            from multiprocessing import spawn
+
             spawn.prepare(source["main"])
             return sys.modules["__main__"]
         if "path" in source:
