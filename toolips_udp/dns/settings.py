@@ -37,8 +37,8 @@ class Tls(Base):
 
 
 class Access(Base):
-    query: list[str] = ["any"]
-    recursion: list[str] = list(LOOPBACK)
+    query: list[str] = msgspec.field(default_factory=lambda: ["any"])
+    recursion: list[str] = msgspec.field(default_factory=lambda: list(LOOPBACK))
 
 
 class CacheSize(Base):
@@ -47,7 +47,7 @@ class CacheSize(Base):
 
 
 class ServiceTable(Base):
-    listen: list[str] = ["127.0.0.1:5300"]
+    listen: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1:5300"])
     id: str | None = None
     workers: int = 1
     tls: Tls | None = None
@@ -104,7 +104,7 @@ class LocalTable(Base):
 
 class ViewTable(Base):
     name: str
-    clients: list[str] = ["any"]
+    clients: list[str] = msgspec.field(default_factory=lambda: ["any"])
     transports: list[str] = []
 
 
@@ -112,7 +112,7 @@ class LimitTable(Base):
     rate: float = 50.0
     burst: float = 125.0
     slip: int = 2
-    trusted: list[str] = list(LOOPBACK)
+    trusted: list[str] = msgspec.field(default_factory=lambda: list(LOOPBACK))
 
 
 class Config(Base):
@@ -265,3 +265,19 @@ def _zones(
         if report.problems and (strict or not report.loaded):
             raise StartError("zones could not be read:\n" + "\n".join(report.problems.values()))
     return [*stores, *transfers.steps()]
+
+
+def add_handlers(service: Service, path: Path) -> None:
+    """Take the Python handlers of a module's own `service` into this one."""
+    from ..manifest import find
+
+    module = find(str(path))
+    found = [value for value in vars(module).values() if isinstance(value, Service)]
+    if not found:
+        raise StartError(
+            f"{path} has no dns.Service. Expected service = dns.Service() with @service.answers functions."
+        )
+    for other in found:
+        for table in (*other.handlers.exact.values(), *other.handlers.wild.values()):
+            for handler in table:
+                service.handlers.add(handler)

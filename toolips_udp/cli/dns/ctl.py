@@ -1,0 +1,71 @@
+"""Control a running DNS server of this user: status, reload, cache, zones, upstreams.
+
+toolips-udp dns ctl status
+toolips-udp dns ctl reload
+toolips-udp dns ctl cache flush example.org --tree
+toolips-udp dns ctl cache dump
+toolips-udp dns ctl zone list
+toolips-udp dns ctl upstream list
+toolips-udp dns ctl block test ads.example.net
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from ...errors import StartError
+from ...servers.control import ask, find
+
+ACTIONS = {
+    ("status",): "dns-status", ("reload",): "dns-reload", ("cache", "flush"): "dns-cache-flush",
+    ("cache", "dump"): "dns-cache-dump", ("cache", "stats"): "dns-cache-stats", ("zone", "list"): "dns-zone-list",
+    ("zone", "show"): "dns-zone-show", ("zone", "transfer"): "dns-zone-transfer",
+    ("upstream", "list"): "dns-upstream-list",
+    ("block", "test"): "dns-block-test",
+}  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="+", metavar="WORD", help="what to do: see above")
+    parser.add_argument("--pid", type=int, help="the process, where several serve DNS")
+    parser.add_argument("--tree", action="store_true", help="cache flush: names below as well")
+    parser.add_argument("--type", metavar="TYPE", help="cache flush: this type only")
+    parser.add_argument("--json", action="store_true", help="JSON instead of text")
+
+
+def run(options: argparse.Namespace) -> int:
+    words = tuple(options.words)
+    for size in (2, 1):
+        name = ACTIONS.get(words[:size])
+        if name is not None:
+            break
+    else:
+        known = ", ".join(" ".join(action) for action in ACTIONS)
+        raise StartError(f"dns ctl does not know {' '.join(words)!r}. It knows: {known}.")
+    arguments: dict[str, Any] = {}
+    if words[size:]:
+        arguments["of"] = words[size]
+    if name == "dns-cache-flush":
+        arguments |= {"tree": options.tree} | ({"type": options.type} if options.type else {})
+    result = _ask(name, options.pid, arguments)
+    if options.json or not isinstance(result, str | list):
+        print(json.dumps(result, indent=2))
+    else:
+        print("\n".join(result) if isinstance(result, list) else result)
+    return 1 if isinstance(result, dict) and result.get("problems") else 0
+
+
+def _ask(name: str, pid: int | None, arguments: dict[str, Any]) -> Any:
+    """Ask the one server that knows the command."""
+    failure = "there is no DNS server of this user. Start one: toolips-udp dns serve ..."
+    for path in find():
+        if pid is not None and not path.name.startswith(f"{pid}-"):
+            continue
+        try:
+            return ask(path, name, **arguments)
+        except (OSError, StartError) as error:
+            if "there is no command" not in str(error):
+                failure = str(error)
+    raise StartError(failure)

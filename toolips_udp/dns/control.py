@@ -1,0 +1,108 @@
+"""What `dns ctl` can do to a running server: commands on its control socket (spec O6).
+
+Imports the steps' shapes only. `install` is called before the server starts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import FormatError
+from ..servers.control import command
+from . import names, rrtypes
+from .cache import AnswerCache
+
+if TYPE_CHECKING:
+    from .service import Service
+
+
+def _caches(service: Service) -> list[AnswerCache]:
+    return [step.cache for step in service.every_step() if hasattr(step, "cache")]
+
+
+def status(service: Service) -> dict[str, Any]:
+    """How the service is: zones, upstreams, caches, lists."""
+    return {
+        "zones": {"ready": sum(z.state == "ready" for z in service.zones()), "all": len(service.zones())},
+        "handlers": len(service.handlers.exact) + len(service.handlers.wild),
+        "cache": [{"entries": len(c), "octets": c.used, **c.counters} for c in _caches(service)],
+        "upstreams": upstreams(service),
+        "blocked": [step.counters for step in service.every_step() if hasattr(step, "lists")],
+        "reloads": service.reloads,
+    }
+
+
+def upstreams(service: Service) -> list[str]:
+    """One line for each upstream."""
+    found = []
+    for step in service.every_step():
+        for u in getattr(getattr(step, "group", None), "upstreams", ()):
+            rtt = f"{u.rtt * 1000:.1f} ms" if u.rtt is not None else "not asked yet"
+            found.append(f"{u.url} {'down' if u.down else 'up'}, {rtt}, {u.asked} asked, {u.failed} failed")
+    return found
+
+
+def zones(service: Service) -> list[str]:
+    """One line for each zone."""
+    return sorted(f"{z.name} serial {z.serial} {z.state}, {len(z)} records" for z in service.zones())
+
+
+def _zone(service: Service, name: str) -> Any:
+    key = names.fold(names.from_text(name))
+    for zone in service.zones():
+        if zone.key == key:
+            return zone
+    raise FormatError(
+        f"there is no zone {name}. Zones: {', '.join(z.name for z in service.zones()) or 'none'}."
+    )
+
+
+def flush(service: Service, name: str | None, tree: bool, rtype: str | None) -> str:
+    """Forget cached answers."""
+    wire = names.from_text(name) if name is not None else None
+    number = rrtypes.type_number(rtype) if rtype else None
+    return f"{sum(c.flush(wire, tree=tree, qtype=number) for c in _caches(service))} entries forgotten"
+
+
+def blocked(service: Service, name: str) -> str:
+    """What the lists say about a name."""
+    key = names.fold(names.from_text(name))
+    for step in service.every_step():
+        rule = step.find(key, rrtypes.A, "127.0.0.1") if hasattr(step, "lists") else None
+        if rule is not None:
+            return f"{name}: {rule.action} by {rule}"
+    return f"{name}: no rule"
+
+
+def install(service: Service) -> None:
+    """Put the commands of one service into the table of this process."""
+    command("dns-status")(lambda server: status(service))
+    command("dns-reload")(lambda server: _reload(service))
+    command("dns-cache-flush")(lambda server, of=None, tree=False, type=None: flush(service, of, tree, type))
+    command("dns-cache-dump")(
+        lambda server: [line for c in _caches(service) for line in c.dump(service.clock())]
+    )
+    command("dns-cache-stats")(
+        lambda server: [c.counters for c in _caches(service)] and status(service)["cache"]
+    )
+    command("dns-zone-list")(lambda server: zones(service))
+    command("dns-zone-show")(lambda server, of: _zone(service, of).to_text().splitlines())
+    command("dns-zone-transfer")(lambda server, of: _transfer(service, of))
+    command("dns-upstream-list")(lambda server: upstreams(service))
+    command("dns-block-test")(lambda server, of: blocked(service, of))
+
+
+async def _reload(service: Service) -> dict[str, Any]:
+    import asyncio
+
+    problems = await asyncio.get_running_loop().run_in_executor(None, service.reload)
+    return {"reloaded": True, "problems": problems}
+
+
+def _transfer(service: Service, name: str) -> str:
+    wanted = names.fold(names.from_text(name))
+    secondary = service.transfers.secondaries.get(wanted) if service.transfers is not None else None
+    if secondary is None:
+        raise FormatError(f"{name} is no secondary zone here.")
+    secondary.check_soon()
+    return f"{name} is being checked"
