@@ -55,6 +55,7 @@ typedef struct en_config {
     uint64_t memory;    /* at 80 % of it connections are refused, at 95 % unreliable data is shed */
     uint64_t reassembly_bytes;
     uint32_t max_peers, per_prefix;
+    uint32_t half_open; /* entries for addresses that have not proven themselves */
     uint32_t channels, mtu;
     uint32_t max_message, max_fragments, max_groups, group_bytes;
     uint32_t max_waiting, waiting_bytes, queue_bytes, queue_age;

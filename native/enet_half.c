@@ -14,7 +14,7 @@ enum { TRIES_FRESH = 32, TRIES_FIT = 8, SECRET_MS = 60000, UNPROVEN_RATE = 1000,
 
 int en_half_init(en_host *h)
 {
-    h->half = calloc(EN_HALF_OPEN, sizeof *h->half);
+    h->half = calloc(h->config.half_open, sizeof *h->half);
     if (!h->half)
         return -1;
     for (int i = 0; i < 2; i++) {
@@ -96,7 +96,7 @@ static en_half *half_new(en_host *h, const tudp_key *key, uint64_t hash, uint16_
         h->half[e->next - 1].prev = at;
     }
     *first = at;
-    h->half_next = at % EN_HALF_OPEN;
+    h->half_next = at % h->config.half_open;
     h->half_count++;
     return e;
 }

@@ -7,7 +7,7 @@
 void en_config_default(en_config *c)
 {
     *c = (en_config){
-        .memory = (uint64_t)1 << 30, .reassembly_bytes = 16 << 20, .max_peers = 10000, .per_prefix = 1024,
+        .memory = (uint64_t)1 << 30, .reassembly_bytes = 16 << 20, .max_peers = 10000, .per_prefix = 1024, .half_open = 65536,
         .channels = 255, .mtu = EN_MTU, .max_message = 65536, .max_fragments = 121, .max_groups = 16,
         .group_bytes = 512 << 10, .max_waiting = 1024, .waiting_bytes = 512 << 10, .queue_bytes = 512 << 10,
         .queue_age = 1000, .max_acks = 1024, .rate = 500, .byte_rate = 512 << 10, .max_malformed = 16,
@@ -25,6 +25,8 @@ en_host *en_host_new(const en_config *config)
         h->config.channels = 255;
     if (h->config.mtu < EN_MTU_LEAST || h->config.mtu > EN_MTU_MOST)
         h->config.mtu = EN_MTU;
+    if (h->config.half_open < 1 || h->config.half_open > 1 << 24)
+        h->config.half_open = 65536;
     en_list_init(&h->peers);
     en_list_init(&h->dirty);
     en_list_init(&h->gone);

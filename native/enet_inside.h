@@ -12,7 +12,6 @@
 
 enum {
     EN_WHEEL = 8192, /* slots of 1 ms */
-    EN_HALF_OPEN = 65536,
     EN_HALF_OPEN_MS = 5000,
     EN_GUESSES = 16,
     EN_BUCKETS = 8192,

@@ -451,6 +451,7 @@ cdef class Host:
                 counters[word] += 1
                 failed = False
         en_events_done(self.stage.host)
+        self.stage.stage.held = 0
         self.dispatching = False
 
     cdef void report(self, en_event *e, object error) noexcept:

@@ -1,0 +1,269 @@
+/* Many ENet clients in one program, on our own C host so that the generator is
+ * faster than what it measures. Prints one line of JSON.
+ *
+ * usage: enet_load PORT PID PEERS INFLIGHT SECONDS echo|broadcast|join|idle
+ *   echo       each peer keeps INFLIGHT reliable messages of 64 bytes in flight
+ *   broadcast  one peer asks for a broadcast as soon as the last one has arrived
+ *   join       connections are opened and closed, PEERS at a time
+ *   idle       all connected, nothing said
+ */
+#include "enet_loose.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { HOSTS = 8, PER_HOST = 4000, BATCH = 64, OUT = 512 };
+
+typedef struct wire {
+    int fd;
+    en_host *host;
+    en_loose loose;
+    struct mmsghdr out[OUT];
+    struct iovec iov[OUT];
+    uint8_t bytes[OUT][1500];
+    unsigned waiting;
+    unsigned opened;
+} wire;
+
+static wire *wires[HOSTS];
+static int wire_count, pid;
+static uint64_t sent_datagrams, got_messages, joins, leaves, broken;
+static int inflight;
+static char mode;
+static tudp_sockaddr server;
+
+static uint64_t now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static double server_cpu(void) /* seconds, all threads */
+{
+    char path[300];
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    DIR *dir = opendir(path);
+    double sum = 0;
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        if (e->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/task/%s/schedstat", pid, e->d_name);
+        FILE *f = fopen(path, "r");
+        unsigned long long ns = 0;
+        if (f && fscanf(f, "%llu", &ns) == 1)
+            sum += (double)ns / 1e9;
+        if (f)
+            fclose(f);
+    }
+    if (dir)
+        closedir(dir);
+    return sum;
+}
+
+static long server_rss(void)
+{
+    char path[64];
+    long pages = 0, rss = 0;
+    snprintf(path, sizeof path, "/proc/%d/statm", pid);
+    FILE *f = fopen(path, "r");
+    if (f && fscanf(f, "%ld %ld", &pages, &rss) != 2)
+        rss = 0;
+    if (f)
+        fclose(f);
+    return rss * sysconf(_SC_PAGESIZE);
+}
+
+static void flush(wire *w)
+{
+    for (unsigned done = 0; done < w->waiting;) {
+        int n = sendmmsg(w->fd, w->out + done, w->waiting - done, 0);
+        if (n > 0) {
+            done += (unsigned)n;
+            sent_datagrams += (unsigned)n;
+        } else if (errno == EAGAIN || errno == ENOBUFS) {
+            struct pollfd p = {w->fd, POLLOUT, 0};
+            poll(&p, 1, 10);
+        } else {
+            done++;
+        }
+    }
+    w->waiting = 0;
+}
+
+static void leave(void *ctx, const uint8_t *data, uint32_t len, const tudp_sockaddr *to)
+{
+    wire *w = ctx;
+    (void)to;
+    if (w->waiting == OUT)
+        flush(w);
+    unsigned i = w->waiting++;
+    memcpy(w->bytes[i], data, len);
+    w->iov[i] = (struct iovec){w->bytes[i], len};
+    w->out[i].msg_hdr = (struct msghdr){.msg_iov = &w->iov[i], .msg_iovlen = 1};
+}
+
+static void say(wire *w, en_peer *p, const char *data, uint32_t len)
+{
+    en_block *b = en_payload(w->host, (const uint8_t *)data, len);
+    en_send(w->host, p, b, 0, EN_RELIABLE, 0);
+    en_payload_drop(w->host, b);
+}
+
+static void events(wire *w)
+{
+    static const char body[64] = "echo";
+    for (uint32_t i = 0; i < en_event_count(w->host); i++) {
+        en_event e = *en_event_at(w->host, i);
+        if (e.kind == EN_EVENT_JOIN) {
+            joins++;
+            if (mode == 'e')
+                for (int k = 0; k < inflight; k++)
+                    say(w, e.peer, body, sizeof body);
+            if (mode == 'j')
+                en_close(w->host, e.peer, EN_CLOSE, 0, EN_LEFT);
+        } else if (e.kind == EN_EVENT_LEAVE) {
+            leaves++;
+            broken += mode != 'j' || !e.joined;
+            if (mode == 'j')
+                en_connect(w->host, now(), &server, 2, 0);
+        } else {
+            got_messages++;
+            if (mode == 'e')
+                say(w, e.peer, body, sizeof body);
+        }
+    }
+    en_events_done(w->host);
+}
+
+static void turn(wire *w)
+{
+    static uint8_t in[BATCH][4096];
+    struct mmsghdr m[BATCH];
+    struct iovec iov[BATCH];
+    for (int i = 0; i < BATCH; i++) {
+        iov[i] = (struct iovec){in[i], sizeof in[i]};
+        m[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &iov[i], .msg_iovlen = 1}};
+    }
+    int n = recvmmsg(w->fd, m, BATCH, MSG_DONTWAIT, NULL);
+    tudp_turn *t = en_loose_turn(&w->loose, now());
+    for (int i = 0; i < n; i++)
+        en_take(w->host, t, in[i], m[i].msg_len, &server, NULL);
+    if (en_deadline(w->host) <= t->now)
+        en_due(w->host, t);
+    events(w);
+    en_flush(w->host, t);
+    flush(w);
+}
+
+static void spin(uint64_t until, int (*enough)(void))
+{
+    struct pollfd p[HOSTS];
+    while (now() < until && !(enough && enough())) {
+        uint64_t next = until;
+        for (int i = 0; i < wire_count; i++) {
+            turn(wires[i]);
+            uint64_t due = en_deadline(wires[i]->host);
+            next = due < next ? due : next;
+            p[i] = (struct pollfd){wires[i]->fd, POLLIN, 0};
+        }
+        uint64_t at = now();
+        struct timespec wait = {0, next > at ? (long)((next - at) > 50000000 ? 50000000 : next - at) : 0};
+        ppoll(p, (nfds_t)wire_count, &wait, NULL);
+    }
+}
+
+static uint64_t wanted;
+static int all_joined(void) { return joins >= wanted; }
+static int all_heard(void) { return got_messages >= wanted; }
+
+int main(int argc, char **argv)
+{
+    if (argc != 7)
+        return fprintf(stderr, "usage: enet_load PORT PID PEERS INFLIGHT SECONDS MODE\n"), 2;
+    pid = atoi(argv[2]);
+    int peers = atoi(argv[3]);
+    inflight = atoi(argv[4]);
+    double seconds = atof(argv[5]);
+    mode = argv[6][0];
+    server.in4 = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[1])),
+                                      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    long empty = server_rss();
+    en_config c;
+    en_config_default(&c);
+    c.ping = 500;
+    c.queue_bytes = 4 << 20;
+    for (int left = peers; left > 0; left -= PER_HOST) {
+        wire *w = wires[wire_count++] = calloc(1, sizeof *w);
+        int size = 4 << 20;
+        w->fd = socket(AF_INET, SOCK_DGRAM, 0);
+        setsockopt(w->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+        if (connect(w->fd, &server.sa, sizeof server.in4))
+            return perror("connect"), 1;
+        c.secret[0] = now();
+        c.secret[1] = (uint64_t)w->fd;
+        c.max_peers = PER_HOST;
+        w->host = en_host_new(&c);
+        en_loose_init(&w->loose, leave, w);
+        w->opened = (unsigned)(left < PER_HOST ? left : PER_HOST);
+    }
+    char keep = mode;
+    mode = mode == 'j' ? 'i' : mode;
+    for (int i = 0; i < wire_count && keep != 'j'; i++) {
+        for (unsigned k = 0; k < wires[i]->opened; k++) {
+            en_connect(wires[i]->host, now(), &server, 2, 0);
+            wanted++;
+            if (wanted - joins > 200)
+                spin(now() + 5000000000u, all_joined);
+        }
+    }
+    spin(now() + 20000000000u, all_joined);
+    uint64_t joined = joins;
+    mode = keep;
+    if (mode == 'j')
+        for (int k = 0; k < peers; k++)
+            en_connect(wires[0]->host, now(), &server, 2, 0);
+    spin(now() + (mode == 'i' ? 2000000000u : 500000000u), NULL); /* until it runs evenly */
+    uint64_t start = now(), got = got_messages, out = sent_datagrams, in = joins, gone = leaves;
+    double cpu = server_cpu();
+    uint64_t end = start + (uint64_t)(seconds * 1e9);
+    if (mode == 'b') {
+        uint64_t asked = 0;
+        en_peer *speaker = en_connect(wires[0]->host, now(), &server, 2, 0);
+        wanted = joins + 1;
+        spin(now() + 2000000000u, all_joined);
+        start = now();
+        end = start + (uint64_t)(seconds * 1e9);
+        cpu = server_cpu();
+        got = got_messages;
+        out = sent_datagrams;
+        while (now() < end) {
+            say(wires[0], speaker, "B", 1);
+            wanted = got_messages + (uint64_t)peers + 1;
+            asked++;
+            spin(now() + 200000000u, all_heard);
+        }
+        in = joins;
+        joined = asked;
+    } else {
+        spin(end, NULL);
+    }
+    cpu = server_cpu() - cpu;
+    double took = (double)(now() - start) / 1e9;
+    uint64_t messages = got_messages - got;
+    printf("{\"mode\": \"%s\", \"peers\": %d, \"inflight\": %d, \"joined\": %llu, \"seconds\": %.3f, \"messages\": %llu, "
+           "\"rate\": %.0f, \"sent\": %llu, \"cpu\": %.4f, \"cpu_us_per_message\": %.4f, \"joins\": %llu, "
+           "\"cpu_us_per_join\": %.3f, \"left\": %llu, \"broken\": %llu, \"rss_per_peer\": %.0f, \"core\": %.4f}\n",
+           argv[6], peers, inflight, (unsigned long long)joined, took, (unsigned long long)messages,
+           (double)messages / took, (unsigned long long)(sent_datagrams - out), cpu,
+           messages ? cpu / (double)messages * 1e6 : 0, (unsigned long long)(joins - in),
+           joins > in ? cpu / (double)(joins - in) * 1e6 : 0, (unsigned long long)(leaves - gone),
+           (unsigned long long)broken, (double)(server_rss() - empty) / (peers ? peers : 1), cpu / took);
+    return 0;
+}

@@ -1,0 +1,29 @@
+"""Our ENet server as a contender: echoes, or broadcasts 200 bytes for each message that begins with B."""
+
+from __future__ import annotations
+
+import signal
+import types
+
+import toolips_udp as t
+from toolips_udp.game import UNSEQUENCED, Game
+
+NEWS = bytes(200)
+game = Game(channels=2, max_peers=20_000)
+
+
+@game.on_message
+def echo(peer, m):  # type: ignore[no-untyped-def]
+    if m.data[:1] == b"B":
+        game.broadcast(NEWS, 1, UNSEQUENCED)
+    else:
+        peer.send(m.data, m.channel, m.delivery)
+
+
+if __name__ == "__main__":
+    module = types.ModuleType("bench_enet")
+    module.game = game  # type: ignore[attr-defined]
+    server = t.start(t.UDP, module, "127.0.0.1:0")
+    signal.signal(signal.SIGTERM, lambda *_: server.stop(wait=False))
+    print(f"ready {server.address.port}", flush=True)
+    server.wait()
