@@ -115,6 +115,16 @@ def test_a_lonely_room_imports_only_the_ground_floor():
     assert not wrong, "\n".join(wrong)
 
 
+NOT_YET = {"messages/"}
+"""Rooms of the plan that are not built yet."""
+
+
+def test_the_map_names_only_what_exists():
+    rows = re.findall(r"^\| (`.*?) \|", PLAN, re.M)
+    for path in {path for row in rows for path in re.findall(r"`([\w/.]+)`", row)} - NOT_YET:
+        assert (ROOT / path).exists() or (PACKAGE / path).exists(), f"ARCHITECTURE.md names {path}"
+
+
 def test_the_map_names_every_room():
     rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"}
     missing = {room for room in rooms if not re.search(rf"`(toolips_udp/)?{room}/`", PLAN)}

@@ -171,3 +171,33 @@ def test_a_user_builds_a_stage_of_their_own_against_the_installed_package(instal
         assert done.returncode == 0, done.stdout + done.stderr
     shown = run(installed, "import toolips_udp; print(toolips_udp.__file__)")
     assert shown.startswith(str(installed))
+
+
+def test_without_a_compiler_the_build_says_one_line_and_goes_on(source):
+    """And what is then in the tree serves, on the portable transport."""
+    env = {k: v for k, v in os.environ.items() if k not in ("CC", "TOOLIPS_UDP_REQUIRE_NATIVE")}
+    build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    done = subprocess.run(build, cwd=source, env={**env, "CC": "/no/such/compiler"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("toolips_udp: no native core")]
+    assert len(lines) == 1 and "the portable transport will serve" in lines[0]
+    code = (
+        "import types\nfrom toolips_udp import UDP, handler, request, serve\n"
+        "m = types.SimpleNamespace(main=handler(lambda c: c.respond(c.packet)))\n"
+        "with serve(UDP, m, '127.0.0.1:0') as s: print(request('hello', s.address))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=source,
+        env={**env, "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "b'hello'\n", done.stderr
+    assert "(portable)" in done.stderr
+
+
+def test_a_required_native_core_that_cannot_be_built_is_an_error(source):
+    env = {**os.environ, "CC": "/no/such/compiler", "TOOLIPS_UDP_REQUIRE_NATIVE": "1"}
+    build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    assert subprocess.run(build, cwd=source, env=env, capture_output=True).returncode != 0
