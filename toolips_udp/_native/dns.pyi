@@ -77,15 +77,12 @@ class Record:
     def __init__(self, owner: bytes | None, type: int, ttl: int, rdata: bytes) -> None: ...
 
 class Question:
-    client: Any
-    transport: Any
-    view: Any
-    now: Any
-    deadline: Any
-    server: Any
     connection: Any
-    service: Any
+    view: Any
+    log_notes: Any
+    work: int
     verified: bool
+    may_recurse: bool
     @staticmethod
     def parse(
         server: Server,
@@ -116,7 +113,7 @@ class Question:
     @property
     def opcode(self) -> int: ...
     @property
-    def type(self) -> int: ...
+    def qtype(self) -> int: ...
     @property
     def klass(self) -> int: ...
     @property
@@ -142,7 +139,7 @@ class Question:
     @property
     def ede(self) -> int | None: ...
     @property
-    def work(self) -> int: ...
+    def parse_work(self) -> int: ...
     @property
     def limit(self) -> int: ...
     @property
@@ -256,3 +253,19 @@ class Stage:
     ) -> bytes | int | None: ...
     @property
     def counters(self) -> dict[str, Any]: ...
+
+class Dispatcher:
+    plain: bool
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        fallback: Callable[[Any], Any],
+        finish: Callable[[Any, Any, Any, Any], Any],
+        failed: Callable[[Any, Any, Exception], Exception],
+        question: type,
+        record: type,
+        answer: type,
+    ) -> None: ...
+    def set_groups(self, groups: Iterable[tuple[int, dict[int, Any], dict[int, Any]]], recursive: bool) -> None: ...
+    def __call__(self, c: Any) -> Any: ...

@@ -7,6 +7,7 @@ Everything here is sans-io: bytes and a time in, bytes out.
 """
 
 cimport cython
+from cpython.ref cimport Py_REFCNT
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -35,3 +36,4 @@ include "dns_message.pxi"
 include "dns_zone.pxi"
 include "dns_store.pxi"
 include "dns_stage.pxi"
+include "dns_dispatch.pxi"

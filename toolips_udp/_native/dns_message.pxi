@@ -194,11 +194,7 @@ DEF KEPT = 12 + 259 + 40
 
 @cython.freelist(64)
 cdef class Question:
-    """A parsed client message, and the way to answer it.
-
-    The wire facts are read-only; `client`, `transport`, `verified`, `view`, `now`,
-    `deadline`, `server` and `connection` are filled by the service.
-    """
+    """A parsed client message, and the way to answer it. A service hands out a subclass with more to ask."""
 
     cdef dns_query q
     cdef dns_client c
@@ -206,8 +202,10 @@ cdef class Question:
     cdef int result
     cdef uint8_t kept[KEPT]
     cdef object _name, _labels
-    cdef public object client, transport, view, now, deadline, server, connection, service
+    cdef public object connection, view, log_notes
+    cdef public int work
     cdef public bint verified
+    cdef readonly bint may_recurse
     cdef object __weakref__
 
     @staticmethod
@@ -224,6 +222,7 @@ cdef class Question:
             raise ValueError("ip is 4 or 16 octets.")
         cdef const uint8_t *msg = &data[0] if data.shape[0] else NULL
         self.settings = server
+        self.renew()
         memset(&self.c, 0, sizeof(self.c))
         memcpy(self.c.ip, PyBytes_AS_STRING(ip), len(ip))
         self.c.ip_len = len(ip)
@@ -241,6 +240,12 @@ cdef class Question:
         self.verified = stream or self.q.cookie >= DNS_COOKIE_GOOD
         return self
 
+    cdef void renew(self):
+        """As new, for the next question."""
+        self.view = ""
+        self.log_notes = None
+        self.work = 50
+
     cdef void keep(self, const uint8_t *msg) noexcept:
         """Copies what a late reply needs; the cookie moves behind the question."""
         memcpy(self.kept, msg, self.q.question_end)
@@ -254,9 +259,9 @@ cdef class Question:
 
     @property
     def name(self):
-        """The name asked, lower case, without the final dot (the root is `"."`)."""
+        """The name asked, lower case, with its final dot."""
         if self._name is None:
-            self._name = ".".join(self.labels) or "."
+            self._name = ".".join(self.labels) + "."
         return self._name
 
     @property
@@ -294,7 +299,7 @@ cdef class Question:
         return self.q.opcode
 
     @property
-    def type(self):
+    def qtype(self):
         return self.q.qtype
 
     @property
@@ -350,7 +355,7 @@ cdef class Question:
         return None if self.q.ede == DNS_EDE_NONE else self.q.ede
 
     @property
-    def work(self):
+    def parse_work(self):
         """Units of the work budget spent on parsing."""
         return self.q.work
 

@@ -16,7 +16,61 @@ if TYPE_CHECKING:
     from .service import Service
 
 
-class Question:
+class QuestionVerbs:
+    """What a question can do, whoever parsed it."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        work: int
+
+        @property
+        def query(self) -> Query: ...
+        @property
+        def client(self) -> Any: ...
+        @property
+        def transport(self) -> str: ...
+        @property
+        def name(self) -> str: ...
+        @property
+        def service(self) -> Service: ...
+
+    @property
+    def type(self) -> str:
+        return rrtypes.type_name(self.query.qtype)
+
+    @property
+    def message(self) -> Any:
+        """The client's message as a `dnslib.DNSRecord`, made when first asked for."""
+        import dnslib  # type: ignore[import-untyped]
+
+        return dnslib.DNSRecord.parse(self.query.packet)
+
+    @property
+    def message_dnspython(self) -> Any:
+        """The client's message as a dnspython message (extra `dnssec`)."""
+        try:
+            message = importlib.import_module("dns.message")
+        except ImportError:
+            raise missing_extra("q.message_dnspython", "dnssec") from None
+        return message.from_wire(self.query.packet)
+
+    async def resolve(self, name: str, rtype: str | int) -> Any:
+        """Ask the steps of this service another question, under the same work budget.
+
+        Returns a `Result`; raises `RecursionError` when the budget (50 questions
+        for one client question) is used up.
+        """
+        self.work -= 1
+        if self.work < 0:
+            raise RecursionError("over 50 questions for one question of a client")
+        return await self.service.resolve(self, names.from_text(name), rrtypes.type_number(rtype))
+
+    def __repr__(self) -> str:
+        return f"<Question {self.name} {self.type} from {self.client} over {self.transport}>"
+
+
+class Question(QuestionVerbs):
     """One question of one client.
 
     `name` is the name as text with its final dot, in lower case; `labels` its
@@ -56,42 +110,8 @@ class Question:
         return names.texts(self.query.key)
 
     @property
-    def type(self) -> str:
-        return rrtypes.type_name(self.query.qtype)
-
-    @property
     def wants_dnssec(self) -> bool:
         return self.query.do
-
-    @property
-    def message(self) -> Any:
-        """The client's message as a `dnslib.DNSRecord`, made when first asked for."""
-        import dnslib  # type: ignore[import-untyped]
-
-        return dnslib.DNSRecord.parse(self.query.packet)
-
-    @property
-    def message_dnspython(self) -> Any:
-        """The client's message as a dnspython message (extra `dnssec`)."""
-        try:
-            message = importlib.import_module("dns.message")
-        except ImportError:
-            raise missing_extra("q.message_dnspython", "dnssec") from None
-        return message.from_wire(self.query.packet)
-
-    async def resolve(self, name: str, rtype: str | int) -> Any:
-        """Ask the steps of this service another question, under the same work budget.
-
-        Returns a `Result`; raises `RecursionError` when the budget (50 questions
-        for one client question) is used up.
-        """
-        self.work -= 1
-        if self.work < 0:
-            raise RecursionError("over 50 questions for one question of a client")
-        return await self.service.resolve(self, names.from_text(name), rrtypes.type_number(rtype))
-
-    def __repr__(self) -> str:
-        return f"<Question {self.name} {self.type} from {self.client} over {self.transport}>"
 
 
 def derived(q: Question, name: bytes, qtype: int) -> Question:

@@ -1,0 +1,167 @@
+# From a passed datagram to a plain Python function and back. Included by dns.pyx.
+
+from .endpoint cimport Connection
+
+
+cdef class Done:
+    """What an async handler that has nothing to wait for returns: it ends at the first step."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise StopIteration
+
+cdef Done DONE = Done()
+
+
+cdef class Group:
+    """The plain handlers of one base name: for the name itself and for names below it, by type (0: all types)."""
+
+    cdef int labels
+    cdef dict exact, below
+
+    def __init__(self, int labels, dict exact, dict below):
+        self.labels = labels
+        self.exact = exact
+        self.below = below
+
+    cdef object find(self, int labels, int qtype):
+        cdef dict table = self.exact if labels == self.labels else self.below
+        found = table.get(qtype)
+        return table.get(0) if found is None else found
+
+
+cdef class Dispatcher:
+    """The handler of a DNS service on the native endpoint: plain functions are called here, the rest goes to `fallback`.
+
+    `fallback(c)` is the service's coroutine for any datagram. `finish(c, q, handler, value)` is its
+    coroutine for a value that is more than records. `question` is the class handed to functions,
+    `record` and `answer` the classes whose values are written here. `groups` are numbered as the
+    stage's ASK_PYTHON rules are.
+    """
+
+    cdef Stage stage
+    cdef object fallback, finish, failed, question, record, answer
+    cdef list groups
+    cdef bint recursive
+    cdef Question spare
+    cdef public bint plain  # nobody watches answers: functions may be called here
+
+    def __init__(self, Stage stage not None, *, fallback, finish, failed, question, record, answer):
+        self.stage = stage
+        self.fallback = fallback
+        self.finish = finish
+        self.failed = failed
+        self.question = question
+        self.record = record
+        self.answer = answer
+        self.groups = []
+        self.plain = True
+
+    def set_groups(self, groups, bint recursive):
+        """`groups` of `(labels, {type: handler}, {type: handler})`, by rule number."""
+        self.groups = [Group(*group) for group in groups]
+        self.recursive = recursive
+
+    def __call__(self, c):
+        cdef Connection conn
+        cdef dns_notes *notes
+        cdef Group group
+        cdef Question q
+        if not self.plain or not isinstance(c, Connection):
+            return self.fallback(c)
+        conn = <Connection>c
+        if conn.slot == NULL:
+            return self.fallback(c)
+        notes = dns_stage_notes(&self.stage.s, conn.slot)
+        if notes.python == 0 or notes.python > len(self.groups):
+            return self.fallback(c)
+        group = <Group>self.groups[notes.python - 1]
+        handler = group.find(notes.q.labels, notes.q.qtype)
+        if handler is None:
+            return self.fallback(c)
+        q = self.spare
+        self.spare = None
+        if q is None:
+            q = self.question.__new__(self.question)
+        self.fill(q, conn, notes)
+        try:
+            value = handler.fn(q)
+        except Exception as error:
+            conn.respond(q.error(DNS_SERVFAIL, 0, 0))
+            raise self.failed(handler, q, error) from error
+        if not self.write(conn, q, notes, value):
+            return self.finish(c, q, handler, value)
+        q.connection = None
+        if Py_REFCNT(q) == 1:
+            self.spare = q
+        else:
+            q.connection = c
+        return DONE
+
+    cdef void fill(self, Question q, Connection conn, dns_notes *notes):
+        memcpy(&q.q, &notes.q, <size_t>(<char *>&notes.q.hashes[notes.q.labels + 1] - <char *>&notes.q))
+        q.c = notes.client
+        q.settings = self.stage.server
+        q.result = 0
+        q.keep(conn.slot.data)
+        q._name = q._labels = None
+        q.connection = conn
+        q.verified = notes.verified
+        q.may_recurse = (notes.meaning & DNS_MAY_RECURSE) != 0
+        q.renew()
+
+    cdef bint write(self, Connection conn, Question q, dns_notes *notes, value) except -1:
+        """Writes a record, or several, as the answer. False: it is something else."""
+        cdef dns_writer w
+        cdef uint16_t counts[3]
+        cdef size_t n
+        cdef uint16_t flags = DNS_AA
+        if self.recursive and q.may_recurse:
+            flags |= DNS_RA
+        kind = type(value)
+        memcpy(answer_room, q.kept, q.q.question_end)
+        dns_writer_begin(&w, answer_room, q.q.question_end, dns_reply_limit(&q.settings.s, &q.c, &q.q)
+                         - dns_opt_size(&q.settings.s, &q.c, &q.q, NULL))
+        counts[0] = counts[1] = counts[2] = 0
+        if kind is self.record:
+            done = self.put(&w, q, value, counts)
+        else:
+            if kind is self.answer:
+                if (value.rcode or value.share or value.ede is not None or value.authority or value.additional
+                        or not value.records):
+                    return False
+                value = value.records
+            elif kind is not list and kind is not tuple:
+                return False
+            if not value:
+                return False
+            done = True
+            for record in value:
+                if type(record) is not self.record:
+                    return False
+                done = done and self.put(&w, q, record, counts)
+        if done:
+            n = dns_reply_finish(answer_room, w.at, &q.settings.s, &q.c, q.kept, &q.q, flags, 0, counts, NULL)
+        else:
+            n = dns_error_write(answer_room, &q.settings.s, &q.c, q.kept, &q.q, flags | DNS_TC, 0, NULL)
+        conn.reply(answer_room, n)
+        return True
+
+    cdef bint put(self, dns_writer *w, Question q, record, uint16_t *counts) except -1:
+        cdef bytes data = record.data
+        cdef const uint8_t *owner = NULL
+        name = record.owner
+        if name is not None:
+            owner = <const uint8_t *>PyBytes_AS_STRING(name)
+        if counts[0] == 0:
+            dns_writer_know(w, q.kept + 12, 12, 0)
+        if dns_writer_record(w, owner, record.type, 1, record.ttl, <const uint8_t *>PyBytes_AS_STRING(data),
+                             len(data)) < 0:
+            return False
+        counts[0] += 1
+        return True

@@ -1,0 +1,289 @@
+"""The native half of a service: what C answers of its steps, kept in step with them.
+
+Zones become images, names with Python handlers become rules that let their
+questions through, prefixes become ranges; the stage answers from these before
+Python runs. Everything it cannot say goes to the service's own trip. Made by
+`service` where the native core is there; imports the native DNS, question,
+answers, zone, access.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import threading
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from .._native import dns as native
+from . import lookup
+from .access import Prefixes
+from .answers import RR, Answer
+from .handlers import Handler, HandlerFailed
+from .query import Query, parse_query
+from .question import QuestionVerbs
+from .zone import Zone
+
+if TYPE_CHECKING:
+    from .service import Service
+
+WATCH = 0.5
+"""Seconds between looks at zones that changed without saying so (an expired secondary)."""
+_EDE = {"loading": 14, "expired": 24}
+
+
+class AskedQuestion(native.Question, QuestionVerbs):
+    """A question parsed in C. Lives as long as somebody holds it."""
+
+    __slots__ = ()
+
+    service: Any = None
+    transport = "udp"
+    stream = False
+    encrypted = False
+
+    @property
+    def query(self) -> Query:
+        """The message taken apart in Python, made when asked for."""
+        return parse_query(self.connection.packet)
+
+    @property
+    def client(self) -> Any:
+        return self.connection.address
+
+    @property
+    def now(self) -> float:
+        return float(self.connection.now)
+
+    @property
+    def deadline(self) -> float:
+        return self.now + 5.0
+
+    @property
+    def server(self) -> Any:
+        return self.service.server
+
+    @property
+    def log(self) -> dict[str, Any]:
+        if self.log_notes is None:
+            self.log_notes = {}
+        return self.log_notes  # type: ignore[no-any-return]
+
+
+class NativeHalf:
+    """The stage of one service, and what it answers from."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        secrets = tuple(service.cookies.secrets) if service.cookies else ()
+        self.server = native.Server(
+            id=(service.id or "").encode()[:64], secrets=secrets, udp_max=service.udp_size
+        )
+        limit = service.limit
+        made = native.RateLimit(limit.rate, limit.burst, slip=limit.slip) if limit is not None else None
+        trusted = limit.trusted if limit is not None else Prefixes()
+        self.stage = native.Stage(self.server, ranges(service.may_query, service.may_recurse, trusted), made)
+        kind = type("AskedQuestion", (AskedQuestion,), {"__slots__": (), "service": service})
+        self.dispatcher = native.Dispatcher(
+            self.stage,
+            fallback=service._serve,
+            finish=service._finish,
+            failed=_failed,
+            question=kind,
+            record=RR,
+            answer=Answer,
+        )
+        self._secrets = secrets
+        self._images: dict[int, tuple[Zone, native.Image]] = {}
+        self._seen: object = None
+        self._lock = threading.Lock()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.refresh()
+
+    # -- keeping up
+
+    def start(self) -> None:
+        """On the server's loop: look for changes from now on."""
+        self._loop = asyncio.get_running_loop()
+        self.watch()
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop = None
+
+    def watch(self) -> None:
+        self.refresh()
+        if self._loop is not None:
+            self._timer = self._loop.call_later(WATCH, self.watch)
+
+    def refresh(self) -> None:
+        """Build what changed and swap it in. From any thread; the swap happens on the loop."""
+        with self._lock:
+            steps = self._steps()
+            zones = _reachable(steps)
+            seen = (
+                tuple((id(z), z.state, z.version) for z in zones),
+                tuple(id(s) for s in self.service.steps),
+                self.service.handlers.count,
+                bool(self.service.watchers),
+                tuple(self.service.cookies.secrets) if self.service.cookies else (),
+            )
+            if seen == self._seen:
+                return
+            self._seen = seen
+            install = self._prepare(steps, zones)
+        loop = self._loop
+        if loop is not None and loop.is_running() and threading.get_ident() != getattr(loop, "_thread_id", None):
+            loop.call_soon_threadsafe(install)
+        else:
+            install()
+
+    def _steps(self) -> list[Any]:
+        """The first steps, as far as C can answer for them."""
+        found = []
+        for step in self.service.steps:
+            if not isinstance(getattr(step, "zones", None), lookup.Zones):
+                break
+            found.append(step)
+        return found
+
+    def _prepare(self, steps: list[Any], zones: list[Zone]) -> Any:
+        service = self.service
+        images: dict[int, tuple[Zone, native.Image]] = {}
+        parts: list[Any] = []
+        for zone in zones:
+            if zone.state != "ready" or zone.soa is None:
+                parts.append((zone.key, _EDE.get(zone.state, 14)))
+                continue
+            kept = self._images.get(id(zone))
+            version = zone.version
+            if kept is None or kept[0] is not zone or getattr(zone, "_imaged", None) != version:
+                kept = (zone, native.build_image(zone.key, zone.rrsets()))
+                zone._imaged = version
+            images[id(zone)] = kept
+            parts.append(kept[1])
+        made = native.Zones(parts) if parts else None
+        rules, groups = _handlers(service.handlers)
+        final = len(steps) == len(service.steps)
+        closed = not service.native or bool(service.watchers)
+        secrets = tuple(service.cookies.secrets) if service.cookies else ()
+
+        def install() -> None:
+            self._images = images
+            if secrets != self._secrets:
+                self._secrets = secrets
+                self.server.roll(secrets[:2])
+                self.stage.set_server(self.server)
+            self.dispatcher.plain = not closed
+            self.dispatcher.set_groups(groups, service.recursive)
+            self.stage.set_view(
+                0, zones=made, python=rules, recursive=service.recursive, final=final, closed=closed
+            )
+
+        return install
+
+    # -- streams
+
+    def answer(self, packet: bytes, client: Any, transport: str) -> bytes | int | None:
+        """One message of a stream: the reply, None to go on in Python, a negative word for silence."""
+        host = client.host.partition("%")[0]
+        try:
+            ip = ipaddress.ip_address(host).packed
+        except ValueError:
+            return None
+        if len(ip) == 16 and ip[:12] == bytes(10) + b"\xff\xff":
+            ip = ip[12:]
+        idle = 100 if transport in ("tcp", "tls") else 0
+        encrypted = transport in ("tls", "https", "quic")
+        return self.stage.answer(
+            packet,
+            ip,
+            now=self.service.clock(),
+            wall=int(self.service.wall()) & 0xFFFFFFFF,
+            stream=transport != "udp",
+            encrypted=encrypted,
+            idle=idle,
+        )
+
+
+def available() -> bool:
+    """Whether the native half may be used: not under `TOOLIPS_UDP_PURE=1`."""
+    return os.environ.get("TOOLIPS_UDP_PURE") != "1"
+
+
+def ranges(query: Prefixes, recursion: Prefixes, trusted: Prefixes) -> list[tuple[bytes, int]]:
+    """The ranges of addresses between which the meaning changes, IPv4 as ::ffff:a.b.c.d."""
+    mapped = 0xFFFF << 32
+    edges = {0, mapped, mapped + (1 << 32)}
+    for text in (*query.texts, *recursion.texts, *trusted.texts):
+        if text == "any":
+            continue
+        network = ipaddress.ip_network(text, strict=False)
+        base = mapped if network.version == 4 else 0
+        edges.add(base + int(network.network_address))
+        edges.add(base + int(network.broadcast_address) + 1)
+    found: list[tuple[bytes, int]] = []
+    for edge in sorted(e for e in edges if e < 1 << 128):
+        host = str(ipaddress.IPv6Address(edge))
+        if mapped <= edge < mapped + (1 << 32):
+            host = str(ipaddress.IPv4Address(edge - mapped))
+        meaning = 0
+        meaning |= native.MAY_QUERY if host in query else 0
+        meaning |= native.MAY_RECURSE if host in recursion else 0
+        meaning |= native.TRUSTED if host in trusted else 0
+        if not found or found[-1][1] != meaning:
+            found.append((edge.to_bytes(16, "big"), meaning))
+    return found
+
+
+def _reachable(steps: Iterable[Any]) -> list[Zone]:
+    """The zones of steps in order, without those that an earlier step hides."""
+    found: list[Zone] = []
+    before: list[lookup.Zones] = []
+    for step in steps:
+        found += [zone for zone in step.zones if not any(z.find(zone.key) for z in before)]
+        before.append(step.zones)
+    return found
+
+
+def _handlers(handlers: Any) -> tuple[native.Rules | None, list[tuple[int, dict[int, Any], dict[int, Any]]]]:
+    """Rules that let the names of handlers through, and for each base name the plain ones by type."""
+    bases = list(dict.fromkeys([*handlers.exact, *handlers.wild]))
+    rules, groups = [], []
+    for number, base in enumerate(bases[:65_000]):
+        exact, wild = handlers.exact.get(base, []), handlers.wild.get(base, [])
+        scope = (native.EXACT if exact else 0) | (native.BELOW if wild else 0)
+        rules.append((base, scope, native.ASK_PYTHON, number))
+        groups.append((_labels(base), _plain(exact), _plain(wild)))
+    for base in bases[65_000:]:
+        scope = (native.EXACT if base in handlers.exact else 0) | (native.BELOW if base in handlers.wild else 0)
+        rules.append((base, scope, native.ASK_PYTHON, 65_534))
+    return (native.Rules(rules) if rules else None), groups
+
+
+def _plain(handlers: list[Handler]) -> dict[int, Any]:
+    """The first handler for each type, if it is a plain function; 0 stands for all types."""
+    found: dict[int, Any] = {}
+    for handler in handlers:
+        for rtype in handler.types:
+            number = 0 if rtype == 255 else rtype
+            if number not in found and 0 not in found:
+                found[number] = None if handler.is_async or handler.threaded else handler
+    return found
+
+
+def _labels(name: bytes) -> int:
+    count = at = 0
+    while name[at]:
+        at += 1 + name[at]
+        count += 1
+    return count
+
+
+def _failed(handler: Handler, q: Any, raised: Exception) -> Exception:
+    if isinstance(raised, HandlerFailed):
+        return raised
+    return HandlerFailed(f"{handler.name} raised {type(raised).__name__} at {q.name} {q.type}")
