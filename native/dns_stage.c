@@ -150,7 +150,7 @@ int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *c
     if (q->qclass == DNS_CH)
         return (int)say_id(s, client, msg, q, out);
     unsigned number = meaning & (DNS_VIEWS - 1);
-    if (q->opcode != DNS_QUERY || q->tsig_at || q->qtype == DNS_AXFR || q->qtype == DNS_IXFR || number >= s->views ||
+    if (q->opcode != DNS_QUERY || q->tsig_at || q->expire || q->qtype == DNS_AXFR || q->qtype == DNS_IXFR || number >= s->views ||
         s->view[number].closed) {
         s->passed++;
         return 0;

@@ -82,7 +82,7 @@ cdef class Dispatcher:
             return self.fallback(c)
         group = <Group>self.groups[notes.python - 1]
         handler = group.find(notes.q.labels, notes.q.qtype)
-        if handler is None:
+        if handler is None or handler is False:
             return self.fallback(c)
         q = self.spare
         self.spare = None

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 WATCH = 0.5
 """Seconds between looks at zones that changed without saying so (an expired secondary)."""
+SWAP = 1.0
+WATCH_MANY = 10.0
+MANY = 2000
 _EDE = {"loading": 14, "expired": 24}
 
 
@@ -95,11 +98,12 @@ class NativeHalf:
             answer=Answer,
         )
         self._secrets = secrets
-        self._images: dict[int, tuple[Zone, native.Image]] = {}
+        self._images: dict[int, tuple[Zone, int, native.Image]] = {}
         self._seen: object = None
         self._lock = threading.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self.refresh()
 
     # -- keeping up
@@ -107,6 +111,14 @@ class NativeHalf:
     def start(self) -> None:
         """On the server's loop: look for changes from now on."""
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        for step in self.service.every_step():
+            touched = getattr(step, "touched", None)
+            changed = getattr(step, "changed", None)
+            if touched is not None and self.refresh not in touched:
+                touched.append(self.refresh)
+            elif touched is None and changed is not None and self._changed not in changed:
+                changed.append(self._changed)
         self.watch()
 
     def stop(self) -> None:
@@ -117,7 +129,10 @@ class NativeHalf:
     def watch(self) -> None:
         self.refresh()
         if self._loop is not None:
-            self._timer = self._loop.call_later(WATCH, self.watch)
+            self._timer = self._loop.call_later(WATCH if len(self._images) < MANY else WATCH_MANY, self.watch)
+
+    def _changed(self, zone: Zone, before: Zone | None) -> None:
+        self.refresh()
 
     def refresh(self) -> None:
         """Build what changed and swap it in. From any thread; the swap happens on the loop."""
@@ -127,7 +142,7 @@ class NativeHalf:
             seen = (
                 tuple((id(z), z.state, z.version) for z in zones),
                 tuple(id(s) for s in self.service.steps),
-                self.service.handlers.count,
+                sum(map(len, [*self.service.handlers.exact.values(), *self.service.handlers.wild.values()])),
                 bool(self.service.watchers),
                 tuple(self.service.cookies.secrets) if self.service.cookies else (),
             )
@@ -136,8 +151,11 @@ class NativeHalf:
             self._seen = seen
             install = self._prepare(steps, zones)
         loop = self._loop
-        if loop is not None and loop.is_running() and threading.get_ident() != getattr(loop, "_thread_id", None):
+        if loop is not None and threading.get_ident() != self._thread:
+            done = threading.Event()
             loop.call_soon_threadsafe(install)
+            loop.call_soon_threadsafe(done.set)
+            done.wait(SWAP)  # whoever reloads finds the new zones served
         else:
             install()
 
@@ -152,19 +170,17 @@ class NativeHalf:
 
     def _prepare(self, steps: list[Any], zones: list[Zone]) -> Any:
         service = self.service
-        images: dict[int, tuple[Zone, native.Image]] = {}
+        images: dict[int, tuple[Zone, int, native.Image]] = {}
         parts: list[Any] = []
         for zone in zones:
             if zone.state != "ready" or zone.soa is None:
                 parts.append((zone.key, _EDE.get(zone.state, 14)))
                 continue
             kept = self._images.get(id(zone))
-            version = zone.version
-            if kept is None or kept[0] is not zone or getattr(zone, "_imaged", None) != version:
-                kept = (zone, native.build_image(zone.key, zone.rrsets()))
-                zone._imaged = version
+            if kept is None or kept[0] is not zone or kept[1] != zone.version:
+                kept = (zone, zone.version, native.build_image(zone.key, zone.rrsets()))
             images[id(zone)] = kept
-            parts.append(kept[1])
+            parts.append(kept[2])
         made = native.Zones(parts) if parts else None
         rules, groups = _handlers(service.handlers)
         final = len(steps) == len(service.steps)
@@ -259,19 +275,21 @@ def _handlers(handlers: Any) -> tuple[native.Rules | None, list[tuple[int, dict[
         rules.append((base, scope, native.ASK_PYTHON, number))
         groups.append((_labels(base), _plain(exact), _plain(wild)))
     for base in bases[65_000:]:
-        scope = (native.EXACT if base in handlers.exact else 0) | (native.BELOW if base in handlers.wild else 0)
+        scope = (native.EXACT if base in handlers.exact else 0) | (
+            native.BELOW if base in handlers.wild else 0
+        )
         rules.append((base, scope, native.ASK_PYTHON, 65_534))
     return (native.Rules(rules) if rules else None), groups
 
 
 def _plain(handlers: list[Handler]) -> dict[int, Any]:
-    """The first handler for each type, if it is a plain function; 0 stands for all types."""
+    """The first handler for each type, False if that is no plain function; 0 stands for all types."""
     found: dict[int, Any] = {}
     for handler in handlers:
         for rtype in handler.types:
             number = 0 if rtype == 255 else rtype
             if number not in found and 0 not in found:
-                found[number] = None if handler.is_async or handler.threaded else handler
+                found[number] = False if handler.is_async or handler.threaded else handler
     return found
 
 

@@ -21,19 +21,11 @@ class QuestionVerbs:
 
     __slots__ = ()
 
-    if TYPE_CHECKING:
-        work: int
-
-        @property
-        def query(self) -> Query: ...
-        @property
-        def client(self) -> Any: ...
-        @property
-        def transport(self) -> str: ...
-        @property
-        def name(self) -> str: ...
-        @property
-        def service(self) -> Service: ...
+    query: Any
+    client: Any
+    transport: Any
+    service: Any
+    name: Any
 
     @property
     def type(self) -> str:
@@ -61,8 +53,8 @@ class QuestionVerbs:
         Returns a `Result`; raises `RecursionError` when the budget (50 questions
         for one client question) is used up.
         """
-        self.work -= 1
-        if self.work < 0:
+        self.work -= 1  # type: ignore[attr-defined]
+        if self.work < 0:  # type: ignore[attr-defined]
             raise RecursionError("over 50 questions for one question of a client")
         return await self.service.resolve(self, names.from_text(name), rrtypes.type_number(rtype))
 
@@ -111,7 +103,7 @@ class Question(QuestionVerbs):
 
     @property
     def wants_dnssec(self) -> bool:
-        return self.query.do
+        return bool(self.query.do)
 
 
 def derived(q: Question, name: bytes, qtype: int) -> Question:

@@ -121,8 +121,26 @@ class Service(Extension):
         self.reloads = 0
         self.watchers: list[Callable[[Question, Result], Any]] = []
         self.blocked: list[Callable[[Question, Any], Any]] = []
+        self.half: Any = None
 
     # -- life
+
+    def stages(self) -> list[Any]:
+        """The native stage, which answers what needs no Python (spec 4.4)."""
+        half = self._native_half()
+        if half is None:
+            return []
+        self.handler.fn = half.dispatcher
+        return [half.stage]
+
+    def _native_half(self) -> Any:
+        if self.half is None and self.native:
+            try:
+                from .native import NativeHalf, available
+            except ImportError:
+                return None
+            self.half = NativeHalf(self) if available() else None
+        return self.half
 
     async def on_start(self, server: Any) -> None:
         self.server = server
@@ -132,11 +150,16 @@ class Service(Extension):
             started = getattr(step, "start", None)
             if started is not None:
                 await _settled(started(self))
+        half = self._native_half()
+        if half is not None:
+            half.start()
         if self.listen:
             self.listeners = Listeners(self, server)
             await self.listeners.open_all(self.listen)
 
     async def on_stop(self, server: Any) -> None:
+        if self.half is not None:
+            self.half.stop()
         if self.listeners is not None:
             await self.listeners.close()
         if self.transfers is not None:
@@ -176,6 +199,8 @@ class Service(Extension):
             except OSError as wrong:
                 problems["certificates"] = str(wrong)
         self.reloads += 1
+        if self.half is not None:
+            self.half.refresh()
         for name, text in problems.items():
             log.error("reload: %s keeps its old state: %s", name, text)
         return problems
@@ -216,6 +241,23 @@ class Service(Extension):
         if failed is not None:
             raise failed  # after SERVFAIL was sent: counted handler_failed and logged with the peer
 
+    async def _finish(self, c: Any, q: Any, handler: Handler, value: Any) -> None:
+        """The rest of the trip, when a plain function that C called returned more than records."""
+        options, _ = self._options(q.query, q.client, "udp")
+        failed: Exception | None = None
+        try:
+            if inspect.isawaitable(value):
+                value = await value
+            result: Any = to_result(value, q, handler, lambda: self._soa(q))
+            if result is None:
+                result = await self.ask(q, handler)
+        except Exception as raised:
+            result, failed = error(rrtypes.SERVFAIL, 0), raised
+        if result is not None and result != "drop":
+            c.respond(self.encode(q, result, options))
+        if failed is not None:
+            raise failed
+
     async def stream(self, c: Any) -> bool:
         """A TCP connection: messages behind two octets of length, answered as they are ready."""
         await streams.serve(self, c, "tls" if getattr(c, "tls", None) else "tcp")
@@ -249,6 +291,10 @@ class Service(Extension):
         self, packet: bytes, client: Any, transport: str, c: Any = None
     ) -> tuple[bytes | Iterator[bytes] | None, Exception | None]:
         """The reply, and what a handler raised. Over UDP what is no query raises `Malformed`."""
+        if self.half is not None and transport != "udp":
+            ready = self.half.answer(packet, client, transport)
+            if ready is not None:
+                return (ready if isinstance(ready, bytes) else None), None
         query = parse_query(packet)
         if query.drop:
             if transport == "udp":
@@ -345,14 +391,16 @@ class Service(Extension):
             return self.transfers.answer(q, session) if self.transfers else error(rrtypes.REFUSED, 18)
         return await self.ask(q)
 
-    async def ask(self, q: Question) -> Result | None:
-        """Ask handlers, then steps. None: no reply."""
+    async def ask(self, q: Question, asked: Handler | None = None) -> Result | None:
+        """Ask handlers (but the one `asked` already), then steps. None: no reply."""
         named = None
         if self.handlers:
             found, named = self.handlers.find(q.query.key, q.query.qtype)
             if found:
                 named = None
             for handler in found:
+                if handler is asked:
+                    continue
                 made = await self._handled(handler, q)
                 if made == "drop":
                     return None

@@ -79,6 +79,7 @@ class ZoneStore:
         self._stamps: dict[Path, tuple[object, ...]] = {}
         self._owners: dict[Path, str] = {}
         self.changed: list[Callable[[Zone, Zone | None], None]] = []
+        self.touched: list[Callable[[], None]] = []
 
     def ask(self, q: Question) -> Result | None:
         query = q.query
@@ -115,7 +116,13 @@ class ZoneStore:
             self.problems.pop(gone, None)
             report.removed.append(gone)
         report.problems = dict(self.problems)
+        self._touch()
         return report
+
+    def _touch(self) -> None:
+        """Zones were read, saved or removed: tell those who keep something made of them."""
+        for tell in self.touched:
+            tell()
 
     def _wanted(self) -> dict[Path, str | None]:
         found: dict[Path, str | None] = {path: name for name, path in self.single.items()}
@@ -189,6 +196,7 @@ class ZoneStore:
         self._stamps[path] = self._stamp(path, zone.files)
         for tell in self.changed:
             tell(zone, before)
+        self._touch()
         return path
 
     def remove(self, name: str) -> None:
@@ -201,6 +209,7 @@ class ZoneStore:
         self.zones.drop(zone.key)
         self._owners.pop(path, None)
         self._stamps.pop(path, None)
+        self._touch()
 
     def _path(self, name: str) -> Path:
         given = self.single.get(names.to_text(names.from_text(name)).lower())

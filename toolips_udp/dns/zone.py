@@ -88,6 +88,7 @@ class Zone:
         self.path: Path | None = None
         self.files: tuple[Path, ...] = ()
         self.state = "ready"
+        self.version = 0
         self._chain: list[tuple[tuple[bytes, ...], bytes]] | None = None
         self._hashes: list[tuple[bytes, bytes]] | None = None
 
@@ -156,6 +157,7 @@ class Zone:
             self.fill(key)
         found = node.get(rtype)
         self._chain = self._hashes = None
+        self.version += 1
         if found is None:
             node[rtype] = RRset(owner, rtype, ttl, [data])
         elif data in found.rdatas:
@@ -174,6 +176,7 @@ class Zone:
         if found is None or data not in found.rdatas:
             return False
         self._chain = self._hashes = None
+        self.version += 1
         found.rdatas.remove(data)
         if not found.rdatas:
             del node[rtype]

@@ -1,0 +1,141 @@
+"""A DNS server whose native half answers: the same questions over UDP and TCP, with and without it."""
+
+from types import SimpleNamespace
+
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import pytest
+
+import toolips_udp
+from toolips_udp import dns as ours
+
+ZONE = "@ 300 SOA ns1 admin 7 3600 600 86400 60\n@ 300 NS ns1\nns1 300 A 192.0.2.53\nwww 60 CNAME ns1\n*.w 60 TXT hi\n"
+
+
+def serve(*steps, handlers=(), **more):
+    service = ours.Service(*steps, **more)
+    for pattern, rtype, fn in handlers:
+        service.answers(pattern, rtype)(fn)
+    return service, toolips_udp.start(("UDP", "TCP"), SimpleNamespace(service=service), "127.0.0.1:0")
+
+
+def ask(server, name, rtype="A", *, tcp=False, flags=0, **more):
+    query = dns.message.make_query(name, rtype, flags=flags, **more)
+    send = dns.query.tcp if tcp else dns.query.udp
+    return send(query, server.address.host, port=server.address.port, timeout=2)
+
+
+@pytest.mark.parametrize("native", [True, False])
+@pytest.mark.parametrize("tcp", [True, False])
+def test_zones_answer_alike_with_and_without_the_native_half(native, tcp):
+    zone = ours.Zone.from_text(ZONE, "example.org")
+    _, server = serve(zone, native=native)
+    with server:
+        assert [len(r) for r in ask(server, "www.example.org.", tcp=tcp).answer] == [1, 1]
+        assert ask(server, "no.example.org.", tcp=tcp).rcode() == dns.rcode.NXDOMAIN
+        assert str(ask(server, "a.w.example.org.", "TXT", tcp=tcp).answer[0][0]) == '"hi"'
+        refused = ask(server, "other.", tcp=tcp, use_edns=0)
+        assert refused.rcode() == dns.rcode.REFUSED and refused.options[0].code == 20
+        assert (server.counters["native_answers"] > 0) == (native and not tcp)
+        assert server.counters["received"] == server.counters["handled"]
+
+
+def test_plain_functions_answer_what_is_theirs_and_pass_the_rest_on():
+    seen = []
+
+    def add(q):
+        seen.append((q.name, q.labels[0], q.type, q.transport, q.client.host, q.wants_dnssec))
+        return ours.A("192.0.2.1", ttl=7)
+
+    async def later(q):
+        return [ours.TXT("one"), ours.TXT("two")]
+
+    def broken(q):
+        raise RuntimeError("no")
+
+    _, server = serve(
+        ours.Zone.from_text(ZONE, "example.org"),
+        handlers=[
+            ("*.py.test", "A", add),
+            ("later.py.test", "TXT", later),
+            ("ns1.example.org", "A", lambda q: ours.PASS),
+            ("gone.test", "A", lambda q: ours.NXDOMAIN),
+            ("drop.test", "A", lambda q: ours.DROP),
+            ("broken.test", "A", broken),
+            ("many.test", "A", lambda q: [ours.A(f"192.0.2.{i}") for i in range(90)]),
+        ],
+    )
+    with server:
+        reply = ask(server, "X.py.test.", want_dnssec=True)
+        assert (
+            reply.answer[0].ttl == 7
+            and str(reply.answer[0].name) == "X.py.test."
+            and reply.flags & dns.flags.AA
+        )
+        assert seen == [("x.py.test.", "x", "A", "udp", "127.0.0.1", True)]
+        assert len(ask(server, "later.py.test.", "TXT").answer[0]) == 2
+        assert ask(server, "x.py.test.", "MX").rcode() == 0
+        assert ask(server, "ns1.example.org.").answer and ask(server, "ns1.example.org.", "TXT").rcode() == 0
+        assert ask(server, "gone.test.").rcode() == dns.rcode.NXDOMAIN
+        failed = ask(server, "broken.test.", use_edns=0)
+        assert failed.rcode() == dns.rcode.SERVFAIL and failed.options[0].code == 0
+        assert server.counters["handler_failed"] == 1
+        assert ask(server, "many.test.", use_edns=-1).flags & dns.flags.TC
+        assert len(ask(server, "many.test.", tcp=True).answer[0]) == 90
+        with pytest.raises(dns.exception.Timeout):
+            query = dns.message.make_query("drop.test.", "A")
+            dns.query.udp(query, server.address.host, port=server.address.port, timeout=0.2)
+        assert ask(server, "a.py.test.", tcp=True).answer[0].ttl == 7
+
+
+def test_a_question_that_is_kept_stays_what_it_was():
+    kept = []
+
+    def keep(q):
+        kept.append(q)
+        return ours.A("192.0.2.1")
+
+    _, server = serve(handlers=[("*.keep.test", "A", keep)])
+    with server:
+        for i in range(5):
+            ask(server, f"n{i}.keep.test.")
+        assert [q.name for q in kept] == [f"n{i}.keep.test." for i in range(5)]
+        assert all(q.client.host == "127.0.0.1" and q.message.q.qtype == 1 for q in kept)
+
+
+def test_a_reload_swaps_the_image_and_a_bad_file_keeps_the_old(tmp_path):
+    path = tmp_path / "example.org.zone"
+    path.write_text("$ORIGIN example.org.\n" + ZONE)
+    store = ours.ZoneStore(tmp_path)
+    store.load()
+    service, server = serve(store)
+    with server:
+        for i in range(1, 6):
+            path.write_text("$ORIGIN example.org.\n" + ZONE + f"v 60 TXT {'x' * i}\n")
+            assert service.reload() == {}
+            assert str(ask(server, "v.example.org.", "TXT").answer[0][0]) == f'"{"x" * i}"'
+        path.write_text("$ORIGIN example.org.\nv 60 TXT broken (\n")
+        assert service.reload()
+        assert ask(server, "v.example.org.", "TXT").answer
+        assert server.counters["native_answers"] == 6
+
+
+def test_whoever_watches_answers_sees_them_all():
+    service, server = serve(ours.Zone.from_text(ZONE, "example.org"))
+    seen = []
+    with server:
+        ask(server, "ns1.example.org.")
+        service.watchers.append(lambda q, result: seen.append(q.name))
+        service.half.refresh()
+        ask(server, "ns1.example.org.")
+        assert seen == ["ns1.example.org."]
+
+
+def test_access_is_kept_in_c():
+    _, server = serve(ours.Zone.from_text(ZONE, "example.org"), access={"query": ["192.0.2.0/24"]})
+    with server:
+        refused = ask(server, "ns1.example.org.", use_edns=0)
+        assert refused.rcode() == dns.rcode.REFUSED and refused.options[0].code == 18
+        assert server.counters["native_answers"] == 1
