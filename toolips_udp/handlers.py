@@ -243,6 +243,25 @@ class Route:
         return f"<route {self.path!r} {_where(self.fn)}>"
 
 
+@overload
+def route(
+    path: str,
+    fn: Callable[..., Any],
+    /,
+    *,
+    methods: tuple[str, ...] | list[str] | None = ...,
+    when: Callable[[Any], bool] | None = ...,
+) -> Route: ...
+@overload
+def route(
+    path: str,
+    /,
+    *,
+    methods: tuple[str, ...] | list[str] | None = ...,
+    when: Callable[[Any], bool] | None = ...,
+) -> Callable[[Callable[..., Any]], Route]: ...
+
+
 def route(
     path: str,
     fn: Any = None,

@@ -88,3 +88,20 @@ def test_importing_the_package_takes_no_time_to_speak_of():
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing_like_it'"):
         _ = toolips_udp.nothing_like_it
+
+
+def test_the_stub_of_the_front_door_has_every_name_at_its_home():
+    import ast
+
+    stub = ast.parse((ROOT / "toolips_udp/__init__.pyi").read_text())
+    found = {
+        alias.asname: f"toolips_udp.{node.module}" if node.module else "toolips_udp"
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    houses = {name for name in toolips_udp._HOUSES if (ROOT / "toolips_udp" / name).is_dir()}
+    assert set(found) == set(toolips_udp._HOMES) | houses
+    for name, home in found.items():
+        if name in toolips_udp._HOMES and name != "Connection":  # that one needs an extra
+            assert getattr(importlib.import_module(home), name) is getattr(toolips_udp, name)

@@ -13,11 +13,11 @@ import html
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..connections.websocket import WebSocketConnection
     from .session import Session
 
+F = TypeVar("F", bound=Callable[..., Any])
 PATH = "/_toolips_udp"
 OPENING = 30.0
 """Seconds in which a page that was sent must connect, and in which one that was cut may come back."""
@@ -161,7 +162,12 @@ class Page(Changes):
         """Say one line with server and visitor."""
         self.server.log(message, level, peer=self.address)
 
-    def on(self, component: Any, event: str, fn: Any = None, *, threaded: bool = False) -> Any:
+    @overload
+    def on(self, component: Any, event: str, fn: F, /, *, threaded: bool = ...) -> F: ...
+    @overload
+    def on(self, component: Any, event: str, /, *, threaded: bool = ...) -> Callable[[F], F]: ...
+
+    def on(self, component: Any, event: str, fn: Any = None, /, *, threaded: bool = False) -> Any:
         """Bind a callback to an element that is, or is about to be, on this page."""
         if fn is None:
             return lambda function: self.on(component, event, function, threaded=threaded)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ..address import Address, AnyAddress
 from ..clients import ClientTable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..handlers import Route
     from ..servers.base import Server, Timer
 
+F = TypeVar("F", bound=Callable[..., Any])
 Event = Callable[[Any], str | None]
 NO_CALLBACK = "no_handler"
 """The word for a named event that nobody registered."""
@@ -81,6 +82,11 @@ class Session(Extension):
         return ClientTable(self.timeout, self.max_clients, self._gone)
 
     # -- what users register -------------------------------------------------
+
+    @overload
+    def on(self, name: str, fn: F, /, *, client: Any = ..., threaded: bool = ...) -> F: ...
+    @overload
+    def on(self, name: str, /, *, client: Any = ..., threaded: bool = ...) -> Callable[[F], F]: ...
 
     def on(self, name: str, fn: Any = None, /, *, client: Any = None, threaded: bool = False) -> Any:
         """Run `fn(c)` for the event `name`, instead of the handler: `@session.on("move")`.
@@ -259,6 +265,16 @@ class Session(Extension):
         if member is not None:
             member.timers = {each for each in member.timers if not (each.cancelled or each.calls)}
             member.timers.add(timer)
+
+
+@overload
+def on(target: Session, name: str, fn: F, /, *, client: Any = ..., threaded: bool = ...) -> F: ...
+@overload
+def on(target: Session, name: str, /, *, client: Any = ..., threaded: bool = ...) -> Callable[[F], F]: ...
+@overload
+def on(target: Any, component: Any, event: str, fn: F, /, *, threaded: bool = ...) -> F: ...
+@overload
+def on(target: Any, component: Any, event: str, /, *, threaded: bool = ...) -> Callable[[F], F]: ...
 
 
 def on(target: Any, *args: Any, **options: Any) -> Any:
