@@ -4,7 +4,6 @@ import random
 import resource
 
 from tests.conftest import assert_ledgers_close
-
 from toolips_udp import Address, Extension, MultiHandler, access, handler, limits
 from toolips_udp._native.endpoint import MemoryWire
 

@@ -245,7 +245,7 @@ class Stage:
         data: Buffer,
         ip: bytes = b"\x7f\0\0\1",
         *,
-        now: float = 0,
+        now: float = 0.0,
         wall: int = 0,
         stream: bool = False,
         encrypted: bool = False,

@@ -55,7 +55,7 @@ class Bans(Mapping[str, float]):
             self.add(host, seconds)
 
     def __getitem__(self, host: str) -> float:
-        left = (self._until[host] - self._game._clock()) / 1e9
+        left: float = (self._until[host] - self._game._clock()) / 1e9
         if left <= 0:
             del self._until[host]
             raise KeyError(host)

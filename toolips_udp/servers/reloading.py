@@ -120,7 +120,7 @@ def _execute(module: ModuleType, path: str) -> None:
 async def reload_in_place(server: Server) -> list[str]:
     """Serve the module anew. What could not be carried over; raises what the new module's start raises."""
     old = server.manifest
-    own = [extension.reload for extension in old.extensions if callable(getattr(extension, "reload", None))]
+    own = [each for e in old.extensions if callable(each := getattr(e, "reload", None))]
     swaps = all(mode.swaps for mode in server.modes)
     if own and not (swaps and isinstance(server.module, ModuleType)):
         return await _reload_data(own)

@@ -123,7 +123,8 @@ def test_b2_no_more_bytes_go_to_an_unproven_address_than_came_from_it():
         wire.seen.clear()
         wire.now += 100_000
         wire.inject(data, source)
-        if wire.seen and not wire.seen[-1][0][0] & 0x40 and dice.random() < 0.5:  # an answer with our id, without the proof
+        # an answer with our id, without the proof
+        if wire.seen and not wire.seen[-1][0][0] & 0x40 and dice.random() < 0.5:
             at = 4 if len(wire.seen[-1][0]) == 52 else 0
             word = int.from_bytes(wire.seen[-1][0][at + 8 : at + 10]) | wire.seen[-1][0][at + 11] << 12
             ping = word.to_bytes(2) + b"\5\xff\0\2" + b"\5\xff"
@@ -281,7 +282,8 @@ def test_b10_acks_for_what_was_never_sent_change_nothing_and_cost_little():
     before = talker.peer.stats
     ordinary = bombs = 0.0
     for n in range(0, 65_536, 32):
-        body = b"".join(b"\1\0" + (k & 0xFFFF).to_bytes(2) * 2 + b"\0\0" for k in range(n + 2, n + 34) if k & 0xFFFF != 1)
+        numbers = (k & 0xFFFF for k in range(n + 2, n + 34))
+        body = b"".join(b"\1\0" + k.to_bytes(2) * 2 + b"\0\0" for k in numbers if k != 1)
         start = time.perf_counter()
         talker.raw(body)
         bombs += time.perf_counter() - start
