@@ -85,7 +85,7 @@ def prepare(
         raise StartError(f"threads={threads!r}: expected a number of workers, 1 or more, or None")
     _refuse_inside_a_worker()
     count = _count_workers(workers)
-    if count == 1:
+    if count == 1 and not (values.user or values.harden or values.worker_max_age or values.worker_max_rss):
         return Server(modes, read(module), addresses, values, threads)
     from .supervisor import SupervisedServer
 

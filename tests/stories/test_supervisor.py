@@ -338,6 +338,12 @@ def test_harden_and_user_give_up_rights(server, peer, module):
     assert lines["CapEff"].strip() == lines["CapBnd"].strip() == "0" * 16
     assert lines["Seccomp"].strip() == "2"
     assert peer(running.address, timeout=10).ask(b"exec") == b"1"  # EPERM
+    alone = server(module=str(module), user="nobody")  # a worker too, so that this process stays what it is
+    lines = dict(
+        line.split(":", 1) for line in peer(alone.address, timeout=10).ask(b"status").decode().splitlines()
+    )
+    assert lines["Uid"].split() == ["65534"] * 4
+    assert os.geteuid() == 0
     with pytest.raises(StartError, match="refuses to serve as root"):
         start(UDP, str(module), "127.0.0.1:0", workers=2, harden=True, control=False)
 
@@ -348,8 +354,9 @@ SCRIPT = """
 import sys
 from toolips_udp import UDP, start
 if __name__ == "__main__":
-    server = start(UDP, sys.argv[1], sys.argv[2], workers=2, control=False, **eval(sys.argv[3]))
-    print(server.address.port, *server.pids, flush=True)
+    settings = {"workers": 2, **eval(sys.argv[3])}
+    server = start(UDP, sys.argv[1], sys.argv[2], control=False, **settings)
+    print(server.address.port, *getattr(server, "pids", []), flush=True)
     server.wait()
     server.stop()
     sys.exit(server.exit_code)
@@ -441,13 +448,14 @@ def test_workers_of_a_killed_supervisor_end_and_free_the_port(program):
         probe.bind(("127.0.0.1", port))
 
 
-def test_systemd_hears_ready_watchdog_and_stopping(program, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_systemd_hears_ready_watchdog_and_stopping(program, tmp_path, workers):
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(str(path))
         notify.settimeout(10)
         env = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": "400000"}
-        process, _port, _pids = program(env=env)
+        process, _port, _pids = program(f"{{'workers': {workers}}}", env=env)
         assert notify.recv(1000).startswith(b"READY=1")
         assert notify.recv(1000) == b"WATCHDOG=1"
         process.send_signal(signal.SIGTERM)
@@ -457,7 +465,10 @@ def test_systemd_hears_ready_watchdog_and_stopping(program, tmp_path):
         assert process.wait(10) == 0
 
 
-def test_a_socket_of_systemd_is_served_with_what_was_queued_before_the_start(program, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_socket_of_systemd_is_served_with_what_was_queued_before_the_start(
+    program, module, tmp_path, workers
+):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inherited:
         inherited.bind(("127.0.0.1", 0))
         port = inherited.getsockname()[1]
@@ -471,7 +482,15 @@ def test_a_socket_of_systemd_is_served_with_what_was_queued_before_the_start(pro
             script = tmp_path / "script.py"
             script.write_text(SCRIPT)
             process = subprocess.Popen(
-                [sys.executable, "-c", launcher, script, tmp_path / "served.py", f"127.0.0.1:{port}", "{}"],
+                [
+                    sys.executable,
+                    "-c",
+                    launcher,
+                    script,
+                    tmp_path / "served.py",
+                    f"127.0.0.1:{port}",
+                    f"{{'workers': {workers}}}",
+                ],
                 stdout=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 pass_fds=[inherited.fileno()],

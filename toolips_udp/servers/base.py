@@ -26,8 +26,9 @@ from ..asking import LOOPS
 from ..errors import BindError, StartError
 from ..extensions.base import hook, title
 from ..journal import Journal
-from ..modes import Mode
+from ..modes import UDP, Mode
 from ..runners.threads import default_size
+from . import systemd
 from .calls import Calls
 from .mode import MODE_CLASSES, Counts, ModeServer
 from .reloading import Reloading
@@ -169,7 +170,11 @@ class Server(Calls, Reloading):
                 self._modes.append(serving)
                 address = Address(wanted.host, port) if shared and port else wanted
                 try:
-                    serving.bind(address)
+                    given = systemd.take(address, socket.SOCK_DGRAM if mode is UDP else socket.SOCK_STREAM)
+                    if given is not None:
+                        serving.adopt(given)
+                    else:
+                        serving.bind(address)
                 except OSError as error:
                     self._unbind()
                     if shared and port and attempt < 19:
@@ -253,6 +258,7 @@ class Server(Calls, Reloading):
             self._watchdog = Watchdog(self, self.settings.watchdog)
             self._watchdog.start()
         self._announce()
+        self._tell_systemd()
         if self._stop_asked:
             self._stop.set()
 
@@ -316,6 +322,7 @@ class Server(Calls, Reloading):
         """The drain, then everything in reverse order."""
         assert self.loop is not None
         self.ready = False
+        systemd.notify("STOPPING=1")
         self._timers.end()
         until = self.loop.time() + self.settings.drain
         await asyncio.gather(*(self._drain_mode(mode, until) for mode in self._modes))
@@ -476,6 +483,18 @@ class Server(Calls, Reloading):
     def _pin(self) -> None:
         if self.settings.pin:
             pin_to(self.settings.pin[0])
+
+    def _tell_systemd(self) -> None:
+        if left := systemd.left_over():
+            text = f"systemd passed sockets that this server does not serve: {', '.join(left)}. Fix: the addresses"
+            self.journal.say(logging.WARNING, text)
+        systemd.notify("READY=1", f"STATUS={self._start_line()}")
+        pause = systemd.watchdog_pause()
+        if pause is not None:
+            self.every(pause, self._feed_watchdog)
+
+    def _feed_watchdog(self) -> None:
+        systemd.notify("WATCHDOG=1")
 
     def _announce(self) -> None:
         self.journal.announce(self._start_line())

@@ -77,6 +77,7 @@ class UDPMode(ModeServer):
 
     def adopt(self, sock: socket.socket) -> None:
         """Serve a socket that was made elsewhere: inherited, from systemd, or from a supervisor."""
+        self._check_threads()
         self._choose_transport()
         self.sock = sock
         self.address = Address.of(sock.getsockname())

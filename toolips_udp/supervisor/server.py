@@ -21,13 +21,12 @@ from ..counters import DROPS, WORDS
 from ..errors import StartError
 from ..jobs import ProcessManager, Worker
 from ..modes import UDP, Mode
-from ..servers import source
+from ..servers import source, systemd
 from ..servers.base import ModeServer, Server
 from ..servers.options import KNOWN, OBJECTS
-from . import systemd
 from .group import Group
 from .process import Process
-from .sockets import open_group, take_inherited
+from .sockets import open_group
 
 _SO_MEMINFO = 55
 HOUSES = (("game", "Game"), ("messages", "Messages"))
@@ -48,16 +47,16 @@ class GroupMode(ModeServer):
         server = self.server
         assert isinstance(server, SupervisedServer)
         kind = socket.SOCK_DGRAM if self.mode is UDP else socket.SOCK_STREAM
-        given = take_inherited(server.inherited, address, kind)
-        if given is not None:
-            self.sockets = [
-                given
-            ] * server.workers  # systemd gave one: all read it, each datagram goes to one
-        else:
-            self.sockets = open_group(
-                address, server.workers, kind, server.settings.steer, server.settings.receive_buffer
-            )
+        self.sockets = open_group(
+            address, server.workers, kind, server.settings.steer, server.settings.receive_buffer
+        )
         self.address = Address.of(self.sockets[0].getsockname())
+
+    def adopt(self, sock: socket.socket) -> None:
+        """One socket, from systemd: all workers read it, and each datagram goes to one of them."""
+        assert isinstance(self.server, SupervisedServer)
+        self.sockets = [sock] * self.server.workers
+        self.address = Address.of(sock.getsockname())
 
     async def open(self) -> None:
         """Nothing: workers read."""
@@ -121,7 +120,6 @@ class SupervisedServer(Server):
     ) -> None:
         self.workers = workers
         self.group: Group | None = None
-        self.inherited = systemd.inherited()
         self._last: list[int] | None = None
         self._source = source.describe(manifest.module)
         _check_houses(manifest, settings, workers)
@@ -204,10 +202,6 @@ class SupervisedServer(Server):
             give_up=self._give_up,
         )
         await self.group.start()
-        systemd.notify("READY=1", f"STATUS={self.workers} workers serve {self.address}")
-        pause = systemd.watchdog_pause()
-        if pause is not None:
-            self.every(pause, self._feed_watchdog)
 
     def _start_line(self) -> str:
         return f"{super()._start_line()}; {self.workers} workers"

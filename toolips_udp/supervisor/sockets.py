@@ -7,7 +7,6 @@ queued in it survives the worker.
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
 
 from ..address import Address
 from ..errors import StartError
@@ -80,13 +79,3 @@ def _open(family: int, kind: int, address: Address, port: int, receive_buffer: i
 
 def _bind(sock: socket.socket, address: Address, port: int) -> None:
     sock.bind(Address(address.host, port).sockaddr(sock.family))
-
-
-def take_inherited(inherited: Sequence[socket.socket], address: Address, kind: int) -> socket.socket | None:
-    """The inherited socket (of systemd) that is bound to `address`, checked; None when there is none."""
-    for each in inherited:
-        name = each.getsockname()
-        if each.type & 0xF == kind and name[1] == address.port:
-            each.setblocking(False)
-            return each
-    return None

@@ -98,6 +98,9 @@ class WorkerServer(Server):
     def _announce(self) -> None:
         self.journal.say(logging.DEBUG, f"worker {self.index + 1}: {self._start_line()}")
 
+    def _tell_systemd(self) -> None:
+        """Nothing: the supervisor does."""
+
     async def _open_doors(self) -> None:
         """None: the supervisor has the admin listener and the control socket."""
 

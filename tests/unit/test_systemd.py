@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from toolips_udp.errors import StartError
-from toolips_udp.supervisor import systemd
+from toolips_udp.servers import systemd
 
 
 def test_nothing_is_inherited_without_the_variables_or_for_another_process():
@@ -44,3 +44,23 @@ def test_the_watchdog_is_fed_in_half_of_its_time():
     assert systemd.watchdog_pause({"WATCHDOG_USEC": "3000000"}) == 1.5
     assert systemd.watchdog_pause({}) is None
     assert systemd.watchdog_pause({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}) is None
+
+
+def test_a_server_takes_the_socket_of_its_address_and_type_only(monkeypatch):
+    from toolips_udp import Address
+
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as streams,
+    ):
+        datagrams.bind(("127.0.0.1", 0))
+        streams.bind(("127.0.0.1", 0))
+        monkeypatch.setattr(systemd, "_given", [datagrams, streams])
+        port = datagrams.getsockname()[1]
+        assert systemd.take(Address("127.0.0.1", port + 1 if port < 65535 else 1), socket.SOCK_DGRAM) is None
+        assert systemd.take(Address("127.0.0.2", port), socket.SOCK_DGRAM) is None
+        assert systemd.take(Address("127.0.0.1", port), socket.SOCK_STREAM) is None
+        assert systemd.take(Address("127.0.0.1", port), socket.SOCK_DGRAM) is datagrams
+        assert not datagrams.getblocking()
+        assert systemd.take(Address("127.0.0.1", port), socket.SOCK_DGRAM) is None
+        assert systemd.left_over() == [str(streams.getsockname())]

@@ -1,6 +1,6 @@
 """What systemd says and hears: inherited sockets, and notifications.
 
-Imports errors only. Nothing here happens unless systemd (or a test) set the
+Imports errors and address. Nothing here happens unless systemd (or a test) set the
 environment variables.
 """
 
@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Mapping, MutableMapping
 
+from ..address import Address
 from ..errors import StartError
 
 FIRST_FD = 3
@@ -39,6 +40,34 @@ def inherited(environment: MutableMapping[str, str] | None = None) -> list[socke
         except OSError as error:
             raise StartError(f"descriptor {fd}, which systemd passed, is not a socket: {error}") from error
     return found
+
+
+_given: list[socket.socket] | None = None
+"""Inherited sockets that no server has taken yet; None: nobody looked."""
+
+
+def take(address: Address, kind: int) -> socket.socket | None:
+    """The inherited socket of this type that is bound to this address, not blocking; None when there is none.
+
+    The first call takes the sockets from the environment. What no server asked for stays open, as
+    systemd keeps it too.
+    """
+    global _given
+    if _given is None:
+        _given = inherited()
+    for each in _given:
+        name = each.getsockname()
+        same_host = address.host in (name[0], "0.0.0.0", "::")
+        if each.type & 0xF == kind and isinstance(name, tuple) and name[1] == address.port and same_host:
+            _given.remove(each)
+            each.setblocking(False)
+            return each
+    return None
+
+
+def left_over() -> list[str]:
+    """The addresses of inherited sockets that nobody has taken."""
+    return [str(each.getsockname()) for each in _given or []]
 
 
 def notify(*lines: str, environment: Mapping[str, str] | None = None) -> bool:
