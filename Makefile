@@ -12,7 +12,7 @@ SEEDS ?= 10000
 .PHONY: run test test-all build native-test sanitize lint bench fuzz fuzz-long soak farm dist clean
 
 run: build
-	$(BIN)/python -m toolips_udp run examples/dns/answers.py --udp 127.0.0.1:5300 --live
+	$(BIN)/python -m toolips_udp run examples/dns/answers.py --udp 127.0.0.1:5300 --tcp 127.0.0.1:5300 --live
 
 # the environment: the native core is left to `build`, which makes it in place, once
 $(VENV)/made: pyproject.toml

@@ -5,7 +5,7 @@
   Programs must end by themselves.
 - ```sh runs line by line in the page's folder. A line that ends with `&` goes on in the
   background and must have said a line on stderr before the next one runs. A ```text
-  block right after it is what stdout must have been; a line `...` stands for any lines.
+  block right after it is what stdout must have been, where `...` stands for any text or lines.
 - Lines of make, pip, sudo, apt and git are not run: the make target and the extra must exist.
 - ```toml and ```json must parse. A word after the language (```sh quiet) changes nothing.
 
@@ -209,6 +209,7 @@ class Page:
 
 
 def matches(said: str, expected: str) -> bool:
-    """Equal, where a line `...` of `expected` stands for any lines."""
-    parts = [re.escape(part.strip("\n")) for part in re.split(r"^\.\.\.$", expected, flags=re.M)]
-    return re.fullmatch(r"\s*" + r"(?:.|\n)*?".join(parts) + r"\s*", said.strip("\n") + "\n") is not None
+    """Equal, where a line `...` of `expected` stands for any lines, and `...` in a line for any of its text."""
+    lines = (".*".join(map(re.escape, line.split("..."))) for line in expected.strip("\n").split("\n"))
+    parts = ["(?:.*\n)*?" if line == ".*.*" or line == ".*" else f"{line}\n" for line in lines]
+    return re.fullmatch("".join(parts), said.strip("\n") + "\n") is not None

@@ -52,7 +52,10 @@ def test_a_page_that_does_not_do_what_it_says_is_caught(tmp_path):
 def test_output_matches_with_any_lines_between():
     assert pages.matches("a\nb\nc\n", "a\n...\nc\n")
     assert pages.matches("a\n", "a\n")
+    assert pages.matches("a\nc\n", "a\n...\nc\n")
+    assert pages.matches("at 12:30\n", "at ...\n")
     assert not pages.matches("a\nb\n", "a\n")
+    assert not pages.matches("a\nb\n", "a...\n")
 
 
 def headings(page: str) -> set[str]:

@@ -48,12 +48,19 @@ def is_built(name: str, room: str) -> bool:
     return inner is None or room_exists(f"{room}/{inner}")
 
 
+NOT_YET = {"messages"}
+"""Rooms of the plan that are not built yet."""
 BUILT = {name: room for name, room in toolips_udp._HOMES.items() if is_built(name, room)}
 
 
 @pytest.mark.parametrize("name", sorted(BUILT))
 def test_a_public_name_can_be_imported(name):
     assert getattr(importlib.import_module("toolips_udp"), name) is not None
+
+
+def test_every_room_of_the_front_door_is_built():
+    missing = {room for room in {*toolips_udp._HOMES.values(), *toolips_udp._HOUSES} if not room_exists(room)}
+    assert missing <= NOT_YET
 
 
 def loaded_by(code: str) -> list[str]:

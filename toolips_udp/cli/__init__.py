@@ -64,7 +64,7 @@ def overview() -> str:
         "usage: toolips-udp COMMAND ...\n\n"
         + "\n".join(lines)
         + "\n\n`toolips-udp COMMAND --help` tells more, with an example. "
-        "Try: toolips-udp run examples/hello.py --udp 127.0.0.1:2000\n"
+        "Try: toolips-udp new hello --template udp\n"
     )
 
 
