@@ -28,6 +28,7 @@ def status(service: Service) -> dict[str, Any]:
         "cache": [{"entries": len(c), "octets": c.used, **c.counters} for c in _caches(service)],
         "upstreams": upstreams(service),
         "blocked": [step.counters for step in service.every_step() if hasattr(step, "lists")],
+        "native": service.half.stage.counters if service.half is not None else "Python answers",
         "reloads": service.reloads,
     }
 
@@ -61,7 +62,10 @@ def flush(service: Service, name: str | None, tree: bool, rtype: str | None) -> 
     """Forget cached answers."""
     wire = names.from_text(name) if name is not None else None
     number = rrtypes.type_number(rtype) if rtype else None
-    return f"{sum(c.flush(wire, tree=tree, qtype=number) for c in _caches(service))} entries forgotten"
+    count = sum(c.flush(wire, tree=tree, qtype=number) for c in _caches(service))
+    if service.half is not None:
+        service.half.flush(wire, tree=tree, rtype=number or 0)
+    return f"{count} entries forgotten"
 
 
 def blocked(service: Service, name: str) -> str:

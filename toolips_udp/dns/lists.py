@@ -168,6 +168,12 @@ class NameList:
             return Special(BLOCK, answer=answer, line=line)
         return Special(BLOCK, answer="records", records=list(node.values()), line=line)
 
+    @property
+    def names_clients(self) -> bool:
+        """Whether a rule is for some clients only."""
+        tables = (*self.special.values(), *self.special_below.values())
+        return bool(self.client_addresses) or any(special.clients for group in tables for special in group)
+
     def match(self, key: bytes, qtype: int, client: str) -> Rule | None:
         """The rule for a folded name: the most specific one; at one name allow beats block."""
         at = 0

@@ -26,18 +26,29 @@ class Metrics:
         self.service = service
         self.answers: Counter[tuple[str, str]] = Counter()
         self.queries: Counter[str] = Counter()
-        service.watchers.append(self.note)
+        service.metrics = self.note
 
     def note(self, q: Question, result: Result) -> None:
         """One answer goes out."""
         self.answers[rrtypes.rcode_name(result.rcode), result.source] += 1
         self.queries[q.transport] += 1
 
+    def native(self) -> Counter[tuple[str, str]]:
+        """Answers that C gave without Python, by RCODE; their source is `native`."""
+        found: Counter[tuple[str, str]] = Counter()
+        if self.service.half is not None:
+            for rcode, count in self.service.half.stage.counters["rcodes"].items():
+                found[rrtypes.rcode_name(rcode), "native"] += count
+        return found
+
     def text(self) -> str:
         """The page, all names prefixed `toolips_dns_`."""
-        lines = _table("queries_total", "transport", self.queries)
+        native = self.native()
+        queries = Counter(self.queries)
+        queries["native"] += sum(native.values())
+        lines = _table("queries_total", "transport", queries)
         lines.append("# TYPE toolips_dns_answers_total counter")
-        for (rcode, source), count in sorted(self.answers.items()):
+        for (rcode, source), count in sorted((self.answers + native).items()):
             lines.append(f'toolips_dns_answers_total{{rcode="{rcode}",source="{source}"}} {count}')
         for step in self.service.every_step():
             lines += self._step(step)

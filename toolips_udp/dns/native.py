@@ -97,6 +97,7 @@ class NativeHalf:
             record=RR,
             answer=Answer,
         )
+        self.cache: Any = native.Cache(service.cache_size) if cacheable(service) else None
         self._secrets = secrets
         self._images: dict[int, tuple[Zone, int, native.Image]] = {}
         self._seen: object = None
@@ -196,10 +197,27 @@ class NativeHalf:
             self.dispatcher.plain = not closed
             self.dispatcher.set_groups(groups, service.recursive)
             self.stage.set_view(
-                0, zones=made, python=rules, recursive=service.recursive, final=final, closed=closed
+                0,
+                zones=made,
+                cache=self.cache,
+                python=rules,
+                recursive=service.recursive,
+                final=final,
+                closed=closed,
             )
 
         return install
+
+    # -- answers that others may have
+
+    def keep(self, packet: bytes, reply: bytes) -> None:
+        """Put the answer of a forwarder into the stage's cache; `reply` is the whole of it, without OPT."""
+        self.cache.put(native.Question.parse(self.server, packet), reply, self.service.clock())
+
+    def flush(self, name: bytes | None = None, *, tree: bool = False, rtype: int = 0) -> None:
+        """Forget cached answers. Loop thread only."""
+        if self.cache is not None:
+            self.cache.flush(name, tree=tree, type=rtype)
 
     # -- streams
 
@@ -223,6 +241,14 @@ class NativeHalf:
             encrypted=encrypted,
             idle=idle,
         )
+
+
+def cacheable(service: Service) -> bool:
+    """Whether answers of forwarders may be kept in C: nothing in the chain looks at the client."""
+    if not service.recursive or any(hasattr(step, "steps") for step in service.steps):
+        return False
+    lists = [one for step in service.steps for one in getattr(step, "lists", ())]
+    return not any(one.names_clients for one in lists)
 
 
 def available() -> bool:

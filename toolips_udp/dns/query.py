@@ -61,7 +61,8 @@ def parse_query(packet: bytes) -> Query:
     if len(packet) < 12:
         query.drop = "malformed"
         return query
-    query.id, flags, questions, answers, authorities, additionals = _HEADER.unpack_from(packet)
+    query.id, flags, questions, *rest = _HEADER.unpack_from(packet)
+    counts = (rest[0], rest[1], rest[2])
     query.flags = flags
     if flags & 0x8000:
         query.drop = "malformed"
@@ -73,7 +74,7 @@ def parse_query(packet: bytes) -> Query:
     query.rd, query.ad, query.cd = bool(flags & 0x100), bool(flags & 0x20), bool(flags & 0x10)
     budget = [MOST_HOPS]
     if questions != 1:
-        _without_question(query, questions, answers, authorities, additionals, budget)
+        _without_question(query, questions, counts, budget)
         return query
     try:
         query.name, at = read_name(packet, 12, len(packet), [0])
@@ -86,43 +87,50 @@ def parse_query(packet: bytes) -> Query:
     query.qtype, query.qclass = struct.unpack_from("!HH", packet, at)
     query.question_end = at + 4
     query.echo = True
-    if query.opcode == rrtypes.UPDATE:
-        query.rcode = rrtypes.REFUSED
-        return query
     try:
-        _records(query, answers, authorities, additionals, budget)
+        version = _records(query, counts, budget)
     except FormatError:
         query.rcode = rrtypes.FORMERR
-    if query.rcode < 0:
-        _judge(query)
+        return query
+    _judge(query, version)
     return query
 
 
-def _without_question(query: Query, count: int, an: int, ns: int, ar: int, budget: list[int]) -> None:
+def _without_question(query: Query, count: int, counts: tuple[int, int, int], budget: list[int]) -> None:
     """Q6: no question is an error, but for a cookie asked alone (RFC 7873 5.4)."""
     query.rcode = rrtypes.FORMERR
     query.question_end = 12
-    if count == 0 and query.opcode == rrtypes.QUERY:
-        try:
-            _records(query, an, ns, ar, budget)
-        except FormatError:
-            query.has_opt = False
-            return
-        if edns.COOKIE in query.options and query.rcode == rrtypes.FORMERR:
-            query.rcode = rrtypes.NOERROR
+    if count or query.opcode != rrtypes.QUERY or counts != (0, 0, 1):
+        return
+    try:
+        version = _records(query, counts, budget)
+    except FormatError:
+        query.has_opt = False
+        return
+    if edns.COOKIE not in query.options:
+        query.has_opt = False
+    else:
+        query.rcode = rrtypes.BADVERS if version else rrtypes.NOERROR
 
 
-def _records(query: Query, answers: int, authorities: int, additionals: int, budget: list[int]) -> None:
-    """Walk what follows the question (Q7, Q8, Q10, Q11, Q12)."""
-    ixfr = query.qtype == rrtypes.IXFR and query.opcode == rrtypes.QUERY
-    if answers > (1 if query.opcode == rrtypes.NOTIFY else 0) or authorities > (1 if ixfr else 0):
-        raise FormatError("records in the answer or authority section of a query.")
-    if additionals > 2:
-        raise FormatError("over two additional records in a query.")
+def _records(query: Query, counts: tuple[int, int, int], budget: list[int]) -> int:
+    """Walk what follows the question (Q7, Q8, Q10, Q11); the EDNS version.
+
+    A count that is wrong still lets OPT be read, so that the error carries one (E1).
+    """
+    answers, authorities, additionals = counts
     packet, at, end = query.packet, query.question_end, len(query.packet)
+    update = query.opcode == rrtypes.UPDATE
+    if query.opcode == rrtypes.QUERY:
+        wrong = answers > 0 or authorities > (query.qtype == rrtypes.IXFR)
+    else:
+        wrong = not update and (answers > 1 or authorities > 0)
+    wrong = wrong or (not update and additionals > 2)
+    total = answers + authorities + additionals
+    if total > (end - at) // 11:
+        raise FormatError("more records than the message can hold.")
     version = 0
-    wrong = False
-    for index in range(answers + authorities + additionals):
+    for index in range(total):
         start = at
         owner, at = read_name(packet, at, end, budget)
         if end - at < 10:
@@ -132,31 +140,32 @@ def _records(query: Query, answers: int, authorities: int, additionals: int, bud
         if size > end - at:
             raise FormatError("a record is cut short.")
         data_at, at = at, at + size
-        last = index == answers + authorities + additionals - 1
         if index < answers + authorities:
-            if rtype != rrtypes.SOA:
-                raise FormatError("only a SOA may stand there.")
-            query.serial = _serial(packet, data_at, at, budget)
-        elif rtype == rrtypes.OPT and not query.has_opt and not wrong:
-            if owner != b"\0":
-                wrong = True  # Q11, but a broken OPT is not answered with one
-                continue
+            if rtype in (rrtypes.OPT, rrtypes.TSIG):
+                raise FormatError("OPT or TSIG out of place.")
+            if not update:
+                if rtype != rrtypes.SOA:
+                    raise FormatError("only a SOA may stand there.")
+                query.serial = _serial(packet, data_at, at, budget)
+        elif update and rtype not in (rrtypes.OPT, rrtypes.TSIG):
+            continue
+        elif rtype == rrtypes.OPT:
+            if query.has_opt or owner != b"\0":
+                raise FormatError("an OPT record too many, or with an owner.")
             query.has_opt = True
             query.udp_size = max(512, rclass)
-            version = ttl >> 16 & 255
             query.do = bool(ttl & 0x8000)
-            if not version:
-                query.options = edns.parse_options(packet[data_at:at])
-        elif rtype in (rrtypes.TSIG, rrtypes.SIG) and last:
-            if rtype == rrtypes.TSIG and rclass != rrtypes.ANY_CLASS:
-                raise FormatError("a TSIG whose class is not ANY.")
-            query.tsig_at = start if rtype == rrtypes.TSIG else 0
-        else:
+            version = ttl >> 16 & 255
+            query.options = edns.parse_options(packet[data_at:at])
+        elif index + 1 < total:
+            raise FormatError("an additional record that is neither OPT nor the signature at the end.")
+        elif rtype == rrtypes.TSIG and rclass == rrtypes.ANY_CLASS and not ttl:
+            query.tsig_at = start
+        elif not (rtype == rrtypes.SIG and size >= 18 and packet[data_at : data_at + 2] == b"\0\0"):
             raise FormatError("an additional record that is neither OPT nor a signature.")
-    if at != end or wrong:
-        raise FormatError("octets after the last record.")
-    if version:
-        query.rcode = rrtypes.BADVERS
+    if wrong or at != end:
+        raise FormatError("wrong counts, or octets after the last record.")
+    return version
 
 
 def _serial(packet: bytes, at: int, end: int, budget: list[int]) -> int:
@@ -167,10 +176,14 @@ def _serial(packet: bytes, at: int, end: int, budget: list[int]) -> int:
     return int.from_bytes(packet[at : at + 4], "big")
 
 
-def _judge(query: Query) -> None:
-    """Q13 and Q14: classes and types that are not answered from data."""
-    if query.qclass == rrtypes.CH:
-        if query.qtype == rrtypes.TXT and query.key in CHAOS:
+def _judge(query: Query, version: int) -> None:
+    """Q12 to Q14: versions, classes and types that are not answered from data."""
+    if version:
+        query.rcode = rrtypes.BADVERS
+    elif query.opcode == rrtypes.UPDATE:
+        query.rcode = rrtypes.REFUSED
+    elif query.qclass == rrtypes.CH:
+        if query.qtype == rrtypes.TXT and query.key in CHAOS and query.opcode == rrtypes.QUERY:
             return
         query.rcode = rrtypes.REFUSED
     elif query.qclass != rrtypes.IN:

@@ -18,8 +18,9 @@ UDP_LIMIT = edns.UDP_SIZE
 
 
 def header_only(query: Query) -> bytes:
-    """Twelve octets: id, QR, opcode and RCODE, everything else zero."""
-    return _HEADER.pack(query.id, 0x8000 | query.opcode << 11 | query.rcode & 15, 0, 0, 0, 0)
+    """Twelve octets: id, QR, opcode, RCODE, and RD of a QUERY; everything else zero (Q4, Q9)."""
+    rd = 0x0100 if query.rd and query.opcode == rrtypes.QUERY else 0
+    return _HEADER.pack(query.id, 0x8000 | query.opcode << 11 | rd | query.rcode & 15, 0, 0, 0, 0)
 
 
 def limit_of(query: Query, stream: bool, most: int = UDP_LIMIT) -> int:

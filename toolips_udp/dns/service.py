@@ -38,6 +38,8 @@ log = logging.getLogger("toolips_udp.dns")
 F = TypeVar("F", bound=Callable[..., Any])
 
 PAD_TO = 468
+KEPT = ("forward", "cache")
+"""Sources of answers that the native cache may have."""
 IDLE = 10.0
 """Seconds that a quiet stream stays open."""
 
@@ -92,6 +94,7 @@ class Service(Extension):
         limit: RateLimit | None = None,
         transfers: Transfers | None = None,
         cookies: bool = True,
+        cache_size: int = 8 << 20,
         secret: bytes | None = None,
     ) -> None:
         self.handlers = Handlers()
@@ -118,6 +121,8 @@ class Service(Extension):
         self.wall: Callable[[], float] = time.time
         self.limit = limit
         self.transfers = transfers
+        self.cache_size = cache_size
+        self.metrics: Callable[[Question, Result], Any] | None = None
         self.reloads = 0
         self.watchers: list[Callable[[Question, Result], Any]] = []
         self.blocked: list[Callable[[Question, Any], Any]] = []
@@ -201,6 +206,8 @@ class Service(Extension):
         self.reloads += 1
         if self.half is not None:
             self.half.refresh()
+            if self.server is not None and self.server.loop is not None:
+                self.server.call_soon(self.half.flush)  # the lists may say something else now
         for name, text in problems.items():
             log.error("reload: %s keeps its old state: %s", name, text)
         return problems
@@ -324,6 +331,8 @@ class Service(Extension):
         if result is None or not isinstance(result, Result):
             return result, failed
         answer = self.encode(q, result, options, 200 if session is not None else 0)
+        if result.source in KEPT and self.half is not None and self.half.cache is not None:
+            self.half.keep(packet, encode_reply(query, result, 65_535, ra=True))
         if session is not None:
             answer = session.sign(answer, int(self.wall()))
         return answer, failed
@@ -348,6 +357,8 @@ class Service(Extension):
         """A result as octets for this client."""
         query = q.query
         ra = self.recursive and q.client.host in self.may_recurse
+        if self.metrics is not None:
+            self.metrics(q, result)
         for watcher in self.watchers:
             watcher(q, result)
         pad = PAD_TO if q.encrypted and edns.PADDING in query.options else 0

@@ -187,6 +187,7 @@ def build(
         access={"query": table.access.query, "recursion": table.access.recursion},
         limit=RateLimit(limit.rate, limit.burst, slip=limit.slip, trusted=limit.trusted) if limit else None,
         transfers=transfers,
+        cache_size=octets(table.cache.size),
     )
 
 
