@@ -255,18 +255,20 @@ typedef struct pack { /* the datagram that is being built */
 
 static const uint8_t no_connect_id[4];
 
-static void hold(en_host *h, en_block *block)
+/* Keep a payload until the turn has ended; -1: no memory to note it. */
+static int hold(en_host *h, en_block *block)
 {
     if (h->held_count == h->held_room) {
         uint32_t room = h->held_room ? h->held_room * 2 : 64;
         en_block **held = realloc(h->held, room * sizeof *held);
         if (!held)
-            return;
+            return -1;
         h->held = held;
         h->held_room = room;
     }
     block->refs++;
     h->held[h->held_count++] = block;
+    return 0;
 }
 
 static int pack_begin(pack *k)
@@ -301,7 +303,8 @@ static int put(pack *k, const en_command *c, en_block *payload, uint32_t offset)
     if (k->tail_len)
         bring_tail(k);
     k->at = en_command_write(k->at, c);
-    if (c->length >= TAIL_LEAST && !k->p->checksum && !k->p->compress) {
+    /* held at once: an unreliable message lets its payload go as soon as it is put */
+    if (c->length >= TAIL_LEAST && !k->p->checksum && !k->p->compress && hold(k->h, payload) == 0) {
         k->tail = payload;
         k->tail_at = offset;
         k->tail_len = c->length;
@@ -333,11 +336,7 @@ static void pack_send(pack *k)
         p->stats.plain_out += plain;
         p->stats.coded_out += len;
     }
-    const uint8_t *tail = NULL;
-    if (k->tail_len) {
-        hold(h, k->tail);
-        tail = k->tail->data + k->tail_at;
-    }
+    const uint8_t *tail = k->tail_len ? k->tail->data + k->tail_at : NULL;
     p->stats.datagrams_out++;
     p->stats.bytes_out += len + k->tail_len;
     h->totals.datagrams_out++;

@@ -101,6 +101,14 @@ class Vanished:
         self._by_name.pop(peer.token[:8], None)
         self._game.gone(peer, leave)
 
+    def forget(self, peer: Any) -> None:
+        """A peer has left for good: its token opens nothing any more."""
+        timer = self._timers.pop(peer.id, None)
+        if timer is not None:
+            timer.cancel()
+        if peer.token is not None and self._by_name.get(peer.token[:8]) is peer:
+            del self._by_name[peer.token[:8]]
+
     def take(self, peer: Any, message: Any) -> bool:
         """A message that carries a token: its peer takes over the connection it came on."""
         data = message.data

@@ -148,6 +148,11 @@ def counter(bits: int) -> Field:
     return Field(bits)
 
 
+def dial(bits: int) -> Field:
+    """A whole number of so many bits that goes round, such as a heading in steps of a turn."""
+    return Field(bits, wraps=True)
+
+
 def flag() -> Field:
     """True or False (comes back as 1 or 0)."""
     return Field(1)

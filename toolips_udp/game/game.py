@@ -332,6 +332,7 @@ class Game(Extension):
         """Out of the game and its rooms, then `on_leave`."""
         if self._peers.pop(peer.id, None) is None:
             return
+        self._vanished.forget(peer)
         self.rooms.gone(peer)
         handler = self._on.get("on_leave")
         if handler is not None:

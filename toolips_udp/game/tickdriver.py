@@ -1,7 +1,8 @@
 """Calls an agenda on time: a timerfd on Linux, the loop's timer elsewhere.
 
 Game floor: imports the agenda's shape only. A loop's own timers count whole
-milliseconds; a timerfd wakes at the microsecond, through `add_reader`.
+milliseconds; a timerfd wakes at the microsecond, through `add_reader`. A loop of
+virtual time says so with `nanoseconds`, and there its own timers are exact.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import ctypes
 import os
 import sys
-import time
 from collections.abc import Callable
 
 from .tick import SECOND, Agenda
@@ -67,7 +67,7 @@ class TickDriver:
         self._handle: asyncio.TimerHandle | None = None
         self._timer: _TimerFd | None = None
         self._running = False
-        if sys.platform == "linux":
+        if sys.platform == "linux" and not hasattr(loop, "nanoseconds"):
             self._timer = _TimerFd()
             loop.add_reader(self._timer.fd, self._fire)
         agenda.changed = self.rearm
@@ -88,7 +88,8 @@ class TickDriver:
             self._handle.cancel()
             self._handle = None
         if due is not None:
-            self._handle = self._loop.call_later(max(0.0, (due - time.monotonic_ns()) / SECOND), self._fire)
+            wait = max(0, due - self.agenda.clock()) / SECOND
+            self._handle = self._loop.call_later(wait, self._fire)
 
     def close(self) -> None:
         """Never run again."""

@@ -25,6 +25,7 @@ from ..servers import options
 from ..servers.base import ModeServer, Server
 from ..servers.udp import UDPMode
 from .clock import SECOND
+from .nodes import Caller
 from .virtual import VirtualLoop
 
 
@@ -168,13 +169,16 @@ class HostedServer:
         self._at(now)
         if self._life is None:
             self._start()
-        endpoint = self.mode.endpoint
-        self.loop.call_soon(endpoint.turn)
-        self.loop.spin()
-        while self.wire.readable:
-            self.loop.call_soon(endpoint.turn)
+        endpoint, wire = self.mode.endpoint, self.wire
+        while True:
+            if wire.readable:
+                self.loop.call_soon(endpoint.turn)
+            if wire.deadline is not None and round(wire.deadline * SECOND) <= now:
+                self.loop.call_soon(endpoint.pulse)
             self.loop.spin()
-        out: list[tuple[bytes, Any]] = self.wire.collect()
+            if not wire.readable:
+                break
+        out: list[tuple[bytes, Any]] = wire.collect()
         return out
 
     def deadline(self) -> int | None:
@@ -182,6 +186,26 @@ class HostedServer:
         wire, loop = self.wire.deadline, self.loop.deadline()
         due = [at for at in (None if wire is None else round(wire * SECOND), loop) if at is not None]
         return min(due) if due else None
+
+    @property
+    def game(self) -> Any:
+        """The Game among the module's extensions, or None."""
+        return next((e for e in self.server.extensions if hasattr(e, "peers") and hasattr(e, "rooms")), None)
+
+    def make_client(self, world: Any, name: str, address: Any, **settings: Any) -> Any:
+        """A client of this server's own kind: a `Player` of its game, else a `Caller`."""
+        game = self.game
+        if game is None:
+            return Caller(address, lambda: world.touch(name))
+        from .players import Player
+
+        def is_in(player: Any) -> bool:
+            here = world.host(name).address
+            return any(peer.address == here and peer.open for peer in list(self.game.peers.values()))
+
+        return Player(
+            address, lambda: world.touch(name), is_in, game.types, f"{world.seed}/{name}", **settings
+        )
 
     def _at(self, now: int) -> None:
         self.ns = now

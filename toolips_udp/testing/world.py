@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from types import TracebackType
+from types import FunctionType, MethodType, TracebackType
 from typing import Any
 
 from .clock import SECOND, nanoseconds
@@ -147,7 +147,11 @@ class World:
         return host
 
     def serve(self, thing: Any, name: str | None = None, **settings: Any) -> Any:
-        """Serve a module (or a node of your own) and return what stands for it here."""
+        """Serve a module, or a node of your own, and return what stands for it here.
+
+        A function that makes the module is called again at a `restart`, so that nothing of
+        the crashed one is left; a module itself keeps its globals.
+        """
         name = name or f"server{len(self._servers) + 1}"
         if isinstance(thing, Node):
             self.add(thing, name, server=True)
@@ -157,7 +161,8 @@ class World:
         address = self._address(True)
 
         def make() -> Any:
-            node = host_module(thing, address, seed=self.seed, **settings)
+            module = thing() if isinstance(thing, FunctionType | MethodType) else thing
+            node = host_module(module, address, seed=self.seed, **settings)
             self._closing.append(node.close)
             node.touch = lambda: self.touch(name)
             return node

@@ -12,7 +12,7 @@ import random
 from collections import Counter
 from typing import Any, Protocol
 
-NAMES = ("foundation",)
+NAMES = ("foundation", "peers")
 
 
 class Run:

@@ -114,7 +114,7 @@ class Foundation:
             down["mtu"] = 600
         exact = "corrupt" not in up
         with World(seed, up=Knobs(**up), down=Knobs(**down), keep=100_000 if show else 1000) as world:
-            server = [world.serve(module(), name="server")]
+            server = [world.serve(module, name="server")]
             address = world.hosts["server"].address
             askers = [Asker(f"asker{n}", address, random.Random(f"{seed}/{n}"), exact) for n in range(1, 4)]
             askers = askers[: dice.randint(1, 3)]
@@ -144,7 +144,7 @@ class Foundation:
         seconds: float,
     ) -> None:
         end = world.now + seconds
-        while world.now < end:
+        while end - world.now > 1e-6:  # less would be no time at all
             world.run(min(dice.expovariate(1 / 20), end - world.now))
             fault = dice.choice(_FAULTS)
             run.goals[fault] += 1
