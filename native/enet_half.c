@@ -156,7 +156,7 @@ static void renew_secret(en_host *h)
     memcpy(h->half_secret[1], h->half_secret[0], sizeof h->half_secret[1]);
     for (uint64_t i = 0; i < 2; i++) {
         uint64_t words[4] = {h->half_secret[1][0], h->half_secret[1][1], h->turn_now, i};
-        h->half_secret[0][i] = en_sip(h->config.secret, words, 4);
+        h->half_secret[0][i] = en_sip(h->half_secret[1], words, 4);
     }
 }
 

@@ -4,6 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Under a sanitizer every block is malloc's own, so that a wrong use is seen. */
+#if defined(__SANITIZE_ADDRESS__)
+#define POOLED 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define POOLED 0
+#endif
+#endif
+#ifndef POOLED
+#define POOLED 1
+#endif
+
 enum { SLAB = 1 << 16 };
 
 static int class_of(size_t size)
@@ -17,7 +29,7 @@ static int class_of(size_t size)
 void *en_alloc(en_pool *pool, size_t size)
 {
     int c = class_of(size);
-    if (c >= EN_CLASSES) {
+    if (!POOLED || c >= EN_CLASSES) {
         void *block = malloc(size);
         if (block)
             pool->used += size;
@@ -48,7 +60,7 @@ void *en_alloc(en_pool *pool, size_t size)
 void en_free(en_pool *pool, void *block, size_t size)
 {
     int c = class_of(size);
-    if (c >= EN_CLASSES) {
+    if (!POOLED || c >= EN_CLASSES) {
         pool->used -= size;
         free(block);
         return;

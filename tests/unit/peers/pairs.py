@@ -16,8 +16,12 @@ SERVER = Address("127.0.0.1", 2000)
 class Wire:
     """One server and its clients. `weather(data)` gives the delays (ns) of the copies that arrive."""
 
-    def __init__(self, server: Any = None, weather: Any = None, native: bool = True, **settings: Any):
+    default = True
+    """Whether the hosts are the C ones; tests that run for both set it."""
+
+    def __init__(self, server: Any = None, weather: Any = None, native: bool | None = None, **settings: Any):
         caps = {k: settings.pop(k) for k in list(settings) if k in caps_of()}
+        native = self.default if native is None else native
         self.native = native
         self.server = server or Enet(settings.pop("checksum", "auto")).host(
             b"server's secret!", native=native, **caps_of(**caps), **settings
