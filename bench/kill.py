@@ -22,8 +22,10 @@ import time
 import harness as h
 import numbered
 
-PAUSE = 2.2
-"""Seconds between kills: more than five deaths in ten seconds are a crash loop."""
+PAUSE = 2.4
+"""Seconds between kills, at least: more than five deaths in ten seconds are a crash loop, which pauses."""
+AFTER = 1.2
+"""Seconds of load after each kill."""
 
 
 def owners(client: numbered.Client, since: float) -> dict[int, int]:
@@ -47,7 +49,8 @@ def gap_of(client: numbered.Client, sockets: set[int], moment: float) -> float:
     return max((b - a for a, b in itertools.pairwise(times)), default=9.9)
 
 
-def one_kill(server: numbered.Supervised, rate: float) -> dict[str, object]:
+def one_kill(server: numbered.Supervised, rate: float, not_before: float) -> dict[str, object]:
+    time.sleep(max(0.0, not_before - time.monotonic() - 0.3))
     while not (state := server.ask("spare"))["spare"] or 0 in state["pids"]:
         time.sleep(0.05)
     client = numbered.Client(server.port, rate)
@@ -57,7 +60,7 @@ def one_kill(server: numbered.Supervised, rate: float) -> dict[str, object]:
     mine = {at for at, pid in owners(client, 0).items() if pid == victim}
     moment = time.monotonic()
     os.kill(victim, signal.SIGKILL)
-    time.sleep(PAUSE - 1.0)
+    time.sleep(AFTER)
     client.stop()
     lost = client.lost()
     found = {
@@ -66,6 +69,7 @@ def one_kill(server: numbered.Supervised, rate: float) -> dict[str, object]:
         "gap ms": gap_of(client, mine, moment) * 1e3,
         "requests": len(client.sent),
         "wrong": client.wrong,
+        "moment": moment,
     }
     client.close()
     return found
@@ -78,7 +82,8 @@ def main() -> None:
         top = numbered.peak(server.port)
         rows = []
         for at in range(kills):
-            rows.append(one_kill(server, 0.8 * top))
+            not_before = float(rows[-1]["moment"]) + PAUSE if rows else 0.0
+            rows.append(one_kill(server, 0.8 * top, not_before))
             print(f"  kill {at + 1}: {rows[-1]}", file=sys.stderr)
         counters = server.ask()
     finally:

@@ -44,6 +44,10 @@ def start(
     the main thread answers SIGINT and SIGTERM. A script that ends after `start`
     keeps serving until one of them, drains and exits 0.
 
+    `workers=N` (or "auto": one per core) serves one port with N processes: data,
+    sessions and chosen handlers are then each worker's own. `threads=N` gives the
+    server a pool: workers 2 to N of `server.processes`, dealt packets by `router_threads`.
+
     `async with start(...)` serves on the running loop; every other form in a
     thread of its own. Raises `StartError`, `BindError` and `ValueError`.
 

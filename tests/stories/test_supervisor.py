@@ -13,6 +13,7 @@ import pytest
 from toolips_udp import UDP, BindError, StartError, handler, start
 from toolips_udp.supervisor import group as group_room
 
+pytestmark = pytest.mark.xdist_group("supervisor")  # they start many processes: one after the other
 ROOT = Path(__file__).parents[2]
 MODULE = """
 import asyncio, ctypes, os, random, time
@@ -251,6 +252,66 @@ def test_old_workers_are_replaced_one_by_one_with_their_state(server, peer, modu
     assert client.ask(b"remember me") == b"ok"
     eventually(lambda: not set(before) & set(running.pids) and 0 not in running.pids, 30)
     assert client.ask(b"") == b"me (1, 2) None"
+
+
+def test_workers_with_too_much_memory_are_replaced_in_turn(server, peer, module, eventually, monkeypatch):
+    monkeypatch.setattr(group_room, "YOUNG", 2.0)
+    running = server(module=str(module), workers=2, worker_max_rss=1.0)  # every Python is larger than that
+    before = list(running.pids)
+    eventually(lambda: not set(before) & set(running.pids) and 0 not in running.pids, 30)
+    assert peer(running.address, timeout=10).ask(b"echo") == b"echo"
+
+
+def test_auto_makes_one_worker_per_core(server, peer, module):
+    cores = len(os.sched_getaffinity(0))
+    if cores == 1:
+        pytest.skip("this machine has one core")
+    running = server(module=str(module), workers="auto")
+    assert len(running.pids) == cores
+    for wrong in (0, -1, True, "many", 1.5):
+        with pytest.raises(StartError, match="workers="):
+            start(UDP, str(module), "127.0.0.1:0", workers=wrong)
+
+
+def test_the_admin_listener_tells_of_all_workers(server, peer, module):
+    import json
+    import urllib.request
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        admin = f"127.0.0.1:{free.getsockname()[1]}"
+    running = server(module=str(module), workers=2, admin=admin)
+    for client in spread(peer, running.address, running.pids):
+        assert client.ask(b"echo") == b"echo"
+
+    def page(path):
+        with urllib.request.urlopen(f"http://{admin}{path}", timeout=10) as answer:
+            return answer.read()
+
+    assert page("/readyz").strip() == b"ready"
+    assert json.loads(page("/counters"))["handled"] == running.counters["handled"] >= 4
+    assert b"handled" in page("/metrics")
+
+
+def test_multicast_reaches_one_worker_once(server, module):
+    group, port_holder = "239.255.77.1", socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with port_holder:
+        port_holder.bind(("127.0.0.1", 0))
+        port = port_holder.getsockname()[1]
+    running = server(module=str(module), workers=2, ip=f"0.0.0.0:{port}", multicast=[f"{group}@127.0.0.1"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        client.bind(("127.0.0.1", 0))
+        client.settimeout(5)
+        client.sendto(b"echo", (group, port))
+        try:
+            assert client.recv(100) == b"echo"
+        except TimeoutError:
+            pytest.skip("this machine has no multicast on loopback")
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(100)
+    assert running.counters["received"] == 1
 
 
 def test_workers_that_keep_dying_end_the_server_with_exit_code_3(module, monkeypatch, eventually):

@@ -90,6 +90,7 @@ def test_a_process_worker_that_cannot_load_the_module_is_a_start_error(tmp_path)
         start(UDP, str(path), "127.0.0.1:0", threads=2, kind="process", control=False)
 
 
+@pytest.mark.alone
 def test_a_ud12_sleeping_handlers_in_four_workers_leave_the_loop_free(server, transport, peer):
     @handler
     def main(c):

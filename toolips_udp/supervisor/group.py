@@ -25,6 +25,8 @@ HANDOVER = 10.0
 HANG = 5.0
 """Seconds without a heartbeat after which a worker is ended."""
 LOOK = 0.1
+YOUNG = 10.0
+"""Seconds in which a worker is not replaced for its memory: a fresh one would be as large."""
 
 
 class Group:
@@ -291,17 +293,16 @@ class Group:
         self.beating = beating
 
     def _look_for_the_old(self, now: float) -> None:
-        for index, process in enumerate(self.active):
-            if process is None or process.leaving or process.status is not None:
+        """Renew the oldest worker that is past its age or memory, one at a time."""
+        for process in sorted(filter(None, self.active), key=lambda each: each.began):
+            if process.leaving or process.status is not None:
                 continue
-            age = self._ages.get(process)
-            why = ""
-            if age is not None and now - process.began > age:
-                why = f"{now - process.began:.0f} s old"
-            elif self._max_rss is not None and process.rss > self._max_rss:
-                why = f"at {process.rss:.0f} MiB of memory"
-            if why:
-                self._spawn(self._renew(index, why))
+            lived, limit = now - process.began, self._ages.get(process)
+            if limit is not None and lived > limit:
+                self._spawn(self._renew(process.index, f"{lived:.0f} s old"))
+                return
+            if self._max_rss is not None and lived > YOUNG and (rss := process.rss) > self._max_rss:
+                self._spawn(self._renew(process.index, f"at {rss:.0f} MiB of memory"))
                 return
 
     # ---- counting ----

@@ -24,11 +24,13 @@ from ..modes import UDP, Mode
 from ..servers import source, systemd
 from ..servers.base import ModeServer, Server
 from ..servers.options import KNOWN, OBJECTS
+from ..servers.udp import join
 from .group import Group
 from .process import Process
 from .sockets import open_group
 
 _SO_MEMINFO = 55
+_IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
 HOUSES = (("game", "Game"), ("messages", "Messages"))
 """Houses whose clients live in one process, so that several workers need sharded=True."""
 
@@ -51,6 +53,19 @@ class GroupMode(ModeServer):
             address, server.workers, kind, server.settings.steer, server.settings.receive_buffer
         )
         self.address = Address.of(self.sockets[0].getsockname())
+        self._join(server.settings.multicast)
+
+    def _join(self, groups: list[str]) -> None:
+        """Multicast goes to the first worker: every member of a group that listens gets a copy of its own."""
+        if not groups or self.mode is not UDP:
+            return
+        for each in self.sockets:
+            if each.family == socket.AF_INET:
+                each.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
+            else:
+                each.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+        for group in groups:
+            join(self.sockets[0], group)
 
     def adopt(self, sock: socket.socket) -> None:
         """One socket, from systemd: all workers read it, and each datagram goes to one of them."""
@@ -118,6 +133,8 @@ class SupervisedServer(Server):
     def __init__(
         self, modes: Any, manifest: Any, addresses: Any, settings: Any, threads: Any, workers: int
     ) -> None:
+        if not (hasattr(os, "pidfd_open") and hasattr(os, "memfd_create")):
+            raise StartError("worker processes need Linux 5.3 or later. Fix: workers=1, without user= and harden=")
         self.workers = workers
         self.group: Group | None = None
         self._last: list[int] | None = None

@@ -139,6 +139,7 @@ def test_a_pp6_a_process_worker_reads_what_was_put_also_after_it_was_replaced():
         assert assign(pm, 1, read, sync=True) == ["hello "]
 
 
+@pytest.mark.alone
 def test_a_pp7_waiting_burns_no_cpu_and_a_timeout_leaves_the_job_running():
     with processes(1) as pm:
         [future] = assign(pm, 1, new_job(time.sleep, 2))
