@@ -195,7 +195,7 @@ int main(void)
     the_wire_charges_as_linux_does();
     sizes_out_of_bounds_are_refused();
     stages_see_packets_before_python();
-    for (unsigned seed = 1; seed <= 12; seed++)
+    for (unsigned seed = 1; seed <= 5; seed++)
         random_sends_arrive_in_order_or_are_counted(seed);
     puts("batch: ok");
     return 0;
