@@ -29,22 +29,6 @@ def have(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-Rows = list[dict[str, object]]
-
-
-def row(work: str, mine: Rows, theirs: Rows, target: float | None) -> list[str]:
-    spread = h.ratio(mine, theirs)
-    return [
-        work,
-        f"{h.Spread.of(h.column(mine, 'server_cpu_us_per_reply'))}",
-        f"{h.Spread.of(h.column(mine, 'rate')).median:,.0f}",
-        f"{h.Spread.of(h.column(theirs, 'server_cpu_us_per_reply')).median:.2f}",
-        str(spread),
-        "" if target is None else f"<= {target:.2f}",
-        h.verdict(spread, target),
-    ]
-
-
 def once(command: list[str]) -> float:
     pinned = h.pinned(h.SERVER_CORE, command)
     done = subprocess.run(pinned, capture_output=True, text=True, cwd=h.ROOT, env=h.environment())
@@ -93,25 +77,25 @@ def main() -> None:
     eight = group("8 clients x 16", [*peers, *mine], EIGHT)
     thousand = group("1,000 clients x 1", [h.peer_c(), *peers[3:], *mine[:1]], THOUSAND)
     for peer in peers[1:]:
-        table.append(row(f"{peer.name} / C echo", eight[peer.name], eight["C echo"], None))
+        table.append(h.row(f"{peer.name} / C echo", eight[peer.name], eight["C echo"], None))
     if mine:
         sync = "toolips_udp sync"
         targets = {"C echo": 0.80, "C echo gso": None, "uvloop": 0.55, "asyncio": 0.12, "aiofastnet": 0.60}
         for peer in peers:
             table.append(
-                row(f"sync handler / {peer.name}", eight[sync], eight[peer.name], targets[peer.name])
+                h.row(f"sync handler / {peer.name}", eight[sync], eight[peer.name], targets[peer.name])
             )
         table.append(
-            row("1,000 clients x 1: sync handler / C echo", thousand[sync], thousand["C echo"], 1.10)
+            h.row("1,000 clients x 1: sync handler / C echo", thousand[sync], thousand["C echo"], 1.10)
         )
         for peer in peers[3:]:
             work = f"1,000 clients x 1: sync handler / {peer.name}"
-            table.append(row(work, thousand[sync], thousand[peer.name], None))
+            table.append(h.row(work, thousand[sync], thousand[peer.name], None))
         table.append(
-            row("async handler that does not wait / sync", eight["toolips_udp async"], eight[sync], 1.10)
+            h.row("async handler that does not wait / sync", eight["toolips_udp async"], eight[sync], 1.10)
         )
         table.append(
-            row("MultiHandler + passing extension / plain", eight["toolips_udp multi"], eight[sync], 1.15)
+            h.row("MultiHandler + passing extension / plain", eight["toolips_udp multi"], eight[sync], 1.15)
         )
         entries = [
             h.ours("named").under("100 entries", FEW),
@@ -121,9 +105,9 @@ def main() -> None:
         ]
         found = group("entries", entries, ENTRIES)
         few, many = found["100 entries"], found["100,000 entries"]
-        table.append(row("MultiHandler, 100,000 entries / 100", many, few, 1.20))
+        table.append(h.row("MultiHandler, 100,000 entries / 100", many, few, 1.20))
         few, many = found["C echo, 100 sources"], found["C echo, 100,000 sources"]
-        table.append(row("C echo, 100,000 sources / 100", many, few, None))
+        table.append(h.row("C echo, 100,000 sources / 100", many, few, None))
         table += life_rows(max(options.rounds, 5), raw)
     settings = {"rounds": options.rounds, "seconds": options.seconds, "server core": 0, "generator core": 1}
     if options.dry:

@@ -54,7 +54,9 @@ def once(contender: h.Contender, options: str) -> dict[str, object]:
         return found
 
 
-def row(name: str, pairs: list[tuple[dict[str, object], dict[str, object]]], key: str, target: float) -> list[str]:
+def row(
+    name: str, pairs: list[tuple[dict[str, object], dict[str, object]]], key: str, target: float
+) -> list[str]:
     mine, theirs = [a for a, _ in pairs], [b for _, b in pairs]
     ratio = h.ratio(mine, theirs, key)
     figures = [str(h.Spread.of(h.column(side, key))) for side in (mine, theirs)]

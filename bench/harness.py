@@ -84,6 +84,20 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
+def family(pid: int) -> list[int]:
+    """A process and all below it: a server may be more than one."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+        except (OSError, ValueError):
+            continue  # it ended meanwhile
+    found = [pid]
+    for each in found:
+        found += [child for child, parent in parents.items() if parent == each]
+    return found
+
+
 class Served:
     """The contender as a running process, for the length of a `with` block."""
 
@@ -104,6 +118,7 @@ class Served:
             self.process.kill()
             raise SystemExit(f"{self.contender.name} did not start: it printed {line!r}, not `ready PORT`.")
         self.port = int(line[1])
+        self.pids = family(self.process.pid)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -124,8 +139,7 @@ def load(served: Served, options: str, *, core: int = CLIENT_CORE) -> dict[str, 
         str(BUILD / "load"),
         f"127.0.0.1:{served.port}",
         *options.split(),
-        "--watch",
-        str(served.process.pid),
+        *(word for pid in served.pids for word in ("--watch", str(pid))),
     ]
     done = subprocess.run(pinned(core, command), capture_output=True, text=True)
     if done.returncode:
@@ -207,6 +221,23 @@ def verdict(spread: Spread, target: float | None) -> str:
     if target is None:
         return "lower" if spread.median < 1 else "higher"
     return "met" if spread.median <= target else "missed"
+
+
+Rows = list[dict[str, object]]
+
+
+def row(work: str, mine: Rows, theirs: Rows, target: float | None) -> list[str]:
+    """One line of a table: our figure, theirs, and what their ratio says."""
+    spread = ratio(mine, theirs)
+    return [
+        work,
+        f"{Spread.of(column(mine, 'server_cpu_us_per_reply'))}",
+        f"{Spread.of(column(mine, 'rate')).median:,.0f}",
+        f"{Spread.of(column(theirs, 'server_cpu_us_per_reply')).median:.2f}",
+        str(spread),
+        "" if target is None else f"<= {target:.2f}",
+        verdict(spread, target),
+    ]
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -50,8 +50,8 @@ static unsigned type_number(const char *word)
     return (unsigned)strtoul(strncasecmp(word, "TYPE", 4) == 0 ? word + 4 : word, NULL, 10);
 }
 
-/* One question as a wire message; returns its length, 0 for a name that is none. */
-static uint32_t question(const char *name, unsigned type, uint8_t *out)
+/* One question as a wire message, with EDNS (1,232 bytes) when asked for; its length, 0 for a name that is none. */
+static uint32_t question(const char *name, unsigned type, int edns, uint8_t *out)
 {
     uint32_t at = 12;
     memset(out, 0, 12);
@@ -71,10 +71,15 @@ static uint32_t question(const char *name, unsigned type, uint8_t *out)
     out[at++] = (uint8_t)type;
     out[at++] = 0;
     out[at++] = 1;
+    if (edns) {
+        memcpy(out + at, "\0\0\x29\4\xd0\0\0\0\0\0\0", 11);
+        out[11] = 1; /* ARCOUNT */
+        at += 11;
+    }
     return at;
 }
 
-static void read_names(const char *path, load_job *job)
+static void read_names(const char *path, int edns, load_job *job)
 {
     FILE *file = fopen(path, "r");
     char name[1024], type[32], line[2048];
@@ -90,7 +95,7 @@ static void read_names(const char *path, load_job *job)
             fail(path, "out of memory");
         if (count + 2 > slots && !(at = realloc(at, sizeof *at * (slots = slots * 2 + 4096))))
             fail(path, "out of memory");
-        uint32_t len = question(name, type_number(type), all + used);
+        uint32_t len = question(name, type_number(type), edns, all + used);
         if (!len || !type_number(type))
             fail(path, line);
         at[count++] = (uint32_t)used;
@@ -136,7 +141,7 @@ static const struct option options[] = {
     {"sockets", 1, 0, 's'}, {"addresses", 1, 0, 'a'}, {"in-flight", 1, 0, 'm'}, {"size", 1, 0, 'b'},
     {"rate", 1, 0, 'r'},    {"train", 1, 0, 't'},     {"warmup", 1, 0, 'w'},    {"seconds", 1, 0, 'd'},
     {"timeout", 1, 0, 'o'}, {"fresh", 1, 0, 'f'},     {"watch", 1, 0, 'p'},     {"names", 1, 0, 'n'},
-    {"help", 0, 0, 'h'},    {0, 0, 0, 0}};
+    {"edns", 0, 0, 'e'},    {"help", 0, 0, 'h'},    {0, 0, 0, 0}};
 
 static const char usage[] =
     "usage: load ADDRESS:PORT [options]\n"
@@ -149,7 +154,7 @@ static const char usage[] =
     "  --warmup S --seconds S --timeout S --fresh S\n"
     "                   not measured (0.3), measured (2), lost after (1), goodput within (0.1)\n"
     "  --watch PID      read this process's CPU time over the window; up to 16 times\n"
-    "  --names FILE     ask DNS questions: lines of `name type`\n"
+    "  --names FILE     ask DNS questions: lines of `name type`; --edns: with EDNS\n"
     "example: load 127.0.0.1:2000 --sockets 8 --in-flight 16 --seconds 2\n";
 
 int main(int argc, char **argv)
@@ -157,6 +162,8 @@ int main(int argc, char **argv)
     static load_report report;
     load_job job = {.sockets = 8, .addresses = 1, .in_flight = 16, .size = 64,
                     .warmup = .3, .seconds = 2, .timeout = 1, .fresh = .1};
+    const char *names = NULL;
+    int edns = 0;
     for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
         switch (c) {
         case 's': job.sockets = (uint32_t)strtoul(optarg, NULL, 10); break;
@@ -174,7 +181,8 @@ int main(int argc, char **argv)
                 fail("--watch", "at most 16 processes");
             job.watched[job.watched_count++] = (pid_t)strtol(optarg, NULL, 10);
             break;
-        case 'n': read_names(optarg, &job); break;
+        case 'n': names = optarg; break;
+        case 'e': edns = 1; break;
         case 'h': fputs(usage, stdout); return 0;
         default: fputs(usage, stderr); return 2;
         }
@@ -184,6 +192,8 @@ int main(int argc, char **argv)
         return 2;
     }
     parse_target(argv[optind], &job);
+    if (names)
+        read_names(names, edns, &job);
     if (load_refusal(&job))
         fail(argv[optind], load_refusal(&job));
     int error = load_run(&job, &report);

@@ -28,14 +28,12 @@ ROOT = Path(__file__).resolve().parent.parent
 GROWTH = 8 << 20
 BETWEEN = 1000
 SERVER = """
-import json, signal, sys, threading
+import json, sys
 from toolips_udp import UDP, start
 sys.path.insert(0, {folder!r})
 server = start(UDP, {module!r}, "127.0.0.1:0")
-stop = threading.Thread(target=server.stop)
-signal.signal(signal.SIGTERM, lambda *_: stop.start())
 print(server.address.port, flush=True)
-server.wait(); stop.join()
+server.wait(); server.stop()
 print(json.dumps(dict(server.counters)), flush=True)
 """
 DNS_QUESTION = bytes.fromhex("abcd01000001000000000000") + b"\x03www\x07example\x04test\0\0\x01\0\x01"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -94,3 +95,11 @@ def test_names_become_dns_questions(harness, tmp_path):
         assert sample["wrong"] == 0
         assert sample["rcodes"][3] > 0 and sum(sample["rcodes"]) == sample["rcodes"][3]
     assert json.dumps(closed)
+
+
+def test_every_benchmark_is_run_and_described():
+    scripts = {path.stem for path in (ROOT / "bench").glob("*.py")} - {"harness", "table", "numbered"}
+    run = re.search(r"^BENCHES = (.*)$", (ROOT / "Makefile").read_text(), re.M)
+    assert run and set(run[1].split()) == scripts
+    described = set(re.findall(r"^\| `(\w+)\.py` \|", (ROOT / "bench/README.md").read_text(), re.M))
+    assert described == scripts
