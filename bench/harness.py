@@ -30,6 +30,7 @@ CFLAGS = ["-O2", "-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
 PROGRAMS = {
     "load": ["bench/load_main.c", "native/load.c", "native/load_message.c"],
     "echo": ["bench/peers/echo.c"],
+    "tcp_load": ["bench/tcp_load.c"],
 }
 
 
@@ -133,10 +134,12 @@ class Served:
         self.process.stdout.close()
 
 
-def load(served: Served, options: str, *, core: int = CLIENT_CORE) -> dict[str, object]:
+def load(
+    served: Served, options: str, *, core: int = CLIENT_CORE, program: str = "load"
+) -> dict[str, object]:
     """One run of the generator against `served`; its JSON, with the server's CPU."""
     command = [
-        str(BUILD / "load"),
+        str(BUILD / program),
         f"127.0.0.1:{served.port}",
         *options.split(),
         *(word for pid in served.pids for word in ("--watch", str(pid))),
@@ -158,20 +161,20 @@ def latency(sample: dict[str, object], mark: str) -> float:
     return found[mark]
 
 
-def measure(contender: Contender, options: str) -> dict[str, object]:
+def measure(contender: Contender, options: str, program: str = "load") -> dict[str, object]:
     with Served(contender) as served:
-        return load(served, f"{options} {contender.load}")
+        return load(served, f"{options} {contender.load}", program=program)
 
 
 def interleaved(
-    contenders: Sequence[Contender], options: str, rounds: int, say: bool = True
+    contenders: Sequence[Contender], options: str, rounds: int, say: bool = True, program: str = "load"
 ) -> dict[str, list[dict[str, object]]]:
     """`rounds` times each contender once, the order turned round every time, each on a fresh process."""
     found: dict[str, list[dict[str, object]]] = {c.name: [] for c in contenders}
     for number in range(rounds):
         order = list(contenders) if number % 2 == 0 else list(reversed(contenders))
         for contender in order:
-            sample = measure(contender, options)
+            sample = measure(contender, options, program)
             found[contender.name].append(sample)
             if say:
                 print(

@@ -790,6 +790,28 @@ def test_cancelling_a_read_leaves_the_connection_usable():
         assert read_to_end(client) == b"NOW"
 
 
+def test_lines_come_the_same_under_a_tracer_or_debugger():
+    """A tracer makes the interpreter ask for the next line in another way."""
+
+    @handler
+    async def main(c):
+        sys.settrace(lambda *_: None)
+        try:
+            async for line in c.lines():
+                c.respond(line.upper())
+        finally:
+            sys.settrace(None)
+
+    with served(main) as server, connect(server) as client:
+        client.sendall(b"one\ntw")
+        assert client.recv(10) == b"ONE"
+        client.sendall(b"o\n")
+        assert client.recv(10) == b"TWO"
+        client.shutdown(socket.SHUT_WR)
+        assert read_to_end(client) == b""
+    assert server.counters["handled"] == 1
+
+
 def test_two_reads_at_once_are_an_error_that_says_so(caplog):
     @handler
     async def main(c):

@@ -136,7 +136,7 @@ class Stream:
         if self.closing:
             return
         self._inbox.feed(data)
-        if self._wake.callback is not None:
+        if self._wake.callback is not None and not self._writing_paused:
             self._wake.now()
         elif len(self._inbox) > self._listener.limits.max_buffer and not self._reading_paused:
             self._reading_paused = True

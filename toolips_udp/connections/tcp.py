@@ -13,27 +13,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 from ..address import AnyAddress
 from ..errors import TooLong
 from ..transports.framing import PREFIXES, Line, framed
 from ..transports.stream import QUEUE_FULL, STALE
-from .framed import Frames, Lines
 from .verbs import StreamVerbs
 
 MIB = 1024 * 1024
 
 
 if TYPE_CHECKING:
+    from .framed import Messages
     from .streaming import Stream as _Stream
 else:
     try:
         if os.environ.get("TOOLIPS_UDP_PURE") == "1":
             raise ImportError
+        from .._native.streams import Messages
         from .._native.streams import Stream as _Stream
     except ImportError:
+        from .framed import Messages
         from .streaming import Stream as _Stream
 
 
@@ -169,7 +171,7 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
         self.packet = data = self._inbox.take(limit)
         return data
 
-    def lines(self, end: bytes = b"\n", limit: int = 65536) -> Lines:
+    def lines(self, end: bytes = b"\n", limit: int = 65536) -> AsyncIterator[Line]:
         """The client's lines: `async for line in c.lines()`.
 
         A line is bytes without its terminator (for `\\n` also without `\\r`),
@@ -177,16 +179,16 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
         """
         if not end or limit < 1:
             raise ValueError(f"lines need a terminator and a limit above 0, found {end!r} and {limit}")
-        return Lines(self, bytes(end), limit)
+        return Messages(self, bytes(end), limit, 0)
 
-    def frames(self, prefix: int = 2, limit: int = 65536) -> Frames:
+    def frames(self, prefix: int = 2, limit: int = 65536) -> AsyncIterator[bytes]:
         """The client's length-prefixed messages: `async for frame in c.frames(prefix=2)`.
 
         The length is big-endian, in `prefix` (1, 2 or 4) bytes. A length of 0
         or above `limit` drops the client.
         """
         check_prefix(prefix)
-        return Frames(self, prefix, limit)
+        return Messages(self, b"", limit, prefix)
 
     async def continue_connection(
         self, fn: Callable[[SocketConnection, Line], Any], end: bytes = b"\n", limit: int = 65536
@@ -341,7 +343,10 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
             self.idle_for = 0.0
         else:
             self.idle_for += seconds
-        if self._wake.callback is not None:
+        if self._writing_paused:
+            if self.idle_for > limits.idle_timeout and (self._drained or self._wake.callback):
+                self.drop(QUEUE_FULL)
+        elif self._wake.callback is not None:
             if len(self._inbox):
                 self._partial += seconds
                 if self._partial > limits.message_timeout:
@@ -349,8 +354,6 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
                     return
             if self.idle_for > limits.idle_timeout:
                 self.drop(STALE)
-        elif self._drained is not None and self.idle_for > limits.idle_timeout:
-            self.drop(QUEUE_FULL)
 
     # -- callbacks of the transport ------------------------------------------
 
@@ -371,12 +374,14 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
         self._writing_paused = False
         self.fresh = True
         self._release()
+        self._wake.later()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """From the loop: the socket is closed."""
         self.lost = True
         self._linger = 0.0
         self._inbox.end()
+        self._writing_paused = False
         self._release()
         self._wake.now()
         self._listener.gone(self)

@@ -184,7 +184,7 @@ class SocketIOConnection(StreamVerbs):
     def _each(self, messages: Any) -> Iterator[Any]:
         while True:
             try:
-                self.packet = message = self._wait(messages.__anext__())
+                self.packet = message = self._wait(_next(messages))
             except StopAsyncIteration:
                 return
             yield message
@@ -192,6 +192,10 @@ class SocketIOConnection(StreamVerbs):
     @staticmethod
     async def _nothing() -> None:
         """A turn of the loop: everything handed over before has happened."""
+
+
+async def _next(messages: Any) -> Any:
+    return await messages.__anext__()
 
 
 async def _call(fn: Callable[..., Any], *args: Any) -> Any:

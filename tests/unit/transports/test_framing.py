@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toolips_udp.counters import WORDS
 from toolips_udp.errors import FormatError, TooLong
 from toolips_udp.transports import framing
 
@@ -178,3 +179,8 @@ def test_a_long_line_in_single_bytes_is_not_searched_from_its_start_each_time(in
         inbox.feed(b"x")
         assert inbox.line(b"\n", 65536) is None
         assert inbox._seen == len(inbox._data)
+
+
+def test_the_words_of_the_native_stream_are_those_of_the_counters():
+    streams = pytest.importorskip("toolips_udp._native.streams", reason="no native core was built")
+    assert all(WORDS.index(word) == number for word, number in streams.WORDS_USED.items())
