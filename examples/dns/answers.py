@@ -1,8 +1,8 @@
 """A small zone from a file, and answers made by Python functions.
 
-    python -m toolips_udp run examples/dns/answers.py --udp 127.0.0.1:5300 --tcp 127.0.0.1:5300
-    dig @127.0.0.1 -p 5300 www.example.test
-    dig @127.0.0.1 -p 5300 time.example.test TXT
+python -m toolips_udp run examples/dns/answers.py --udp 127.0.0.1:5300 --tcp 127.0.0.1:5300
+dig @127.0.0.1 -p 5300 www.example.test
+dig @127.0.0.1 -p 5300 time.example.test TXT
 """
 
 import asyncio
