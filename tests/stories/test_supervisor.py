@@ -500,6 +500,34 @@ def test_sighup_reloads(program, module):
     assert gone(pids)
 
 
+@pytest.mark.parametrize("moment", [0.05, 0.4, 0.8, 1.2])
+def test_sigterm_in_the_middle_of_a_reload_drains_and_exits_0(program, moment):
+    process, port, pids = program()
+    with client_of(port) as client:
+        process.send_signal(signal.SIGHUP)
+        time.sleep(moment)
+        client.send(b"echo")
+        assert client.recv(100) == b"echo"
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert gone(pids)
+    assert "Traceback" not in process.stderr.read()
+
+
+def test_no_process_has_an_open_port_but_the_configured_one(server, module, eventually):
+    running = server(module=str(module), workers=2)
+    eventually(lambda: running.group.spare is not None, 20)
+    ports = {}
+    for kind in ("udp", "udp6", "tcp", "tcp6"):
+        for line in Path(f"/proc/net/{kind}").read_text().splitlines()[1:]:
+            fields = line.split()
+            ports[fields[9]] = (kind, int(fields[1].rpartition(":")[2], 16))
+    for pid in [*running.pids, running.group.spare.pid]:
+        links = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+        inodes = [link[8:-1] for link in links if link.startswith("socket:[")]
+        assert {ports[inode] for inode in inodes if inode in ports} == {("udp", running.address.port)}
+
+
 def test_workers_of_a_killed_supervisor_end_and_free_the_port(program):
     process, port, pids = program()
     process.kill()

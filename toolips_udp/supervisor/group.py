@@ -335,7 +335,8 @@ class Group:
                 self._say(logging.ERROR, f"worker process {process.pid} did not end in time and is killed")
                 process.kill()
                 await process.ended.wait()
-            code = max(code, 0 if process.status == 0 else 1)
+            if process.index >= 0 and process.status != 0:  # a spare, or one that still booted, served nobody
+                code = 1
         return code
 
     def _spawn(self, coro: Any) -> None:
