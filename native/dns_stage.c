@@ -18,8 +18,7 @@ static size_t say(dns_stage *s, const dns_client *client, const uint8_t *msg, co
                   uint16_t rcode, uint16_t ede, uint8_t *out)
 {
     dns_extra extra = {.ede = ede};
-    s->rcodes[rcode & 31]++;
-    s->sources[DNS_FROM_SERVER]++;
+    s->answers[DNS_FROM_SERVER][rcode & 31]++;
     return dns_error_write(out, &s->server, client, msg, q, flags, rcode, &extra);
 }
 
@@ -39,8 +38,7 @@ static size_t say_id(dns_stage *s, const dns_client *client, const uint8_t *msg,
     dns_put16(out + at + 10, n + 1u);
     out[at + 12] = n;
     memcpy(out + at + 13, s->server.id, n);
-    s->rcodes[0]++;
-    s->sources[DNS_FROM_SERVER]++;
+    s->answers[DNS_FROM_SERVER][0]++;
     return dns_reply_finish(out, at + 13 + n, &s->server, client, msg, q, DNS_AA, DNS_NOERROR, counts, NULL);
 }
 
@@ -90,18 +88,16 @@ static int ask_view(dns_stage *s, dns_view *view, const dns_client *client, cons
     if (view->rules && (action = dns_rules_find(view->rules, q, &labels, &list)) && action != DNS_RULE_ALLOW) {
         if (view->note_blocked || action == DNS_RULE_PYTHON)
             return 0;
-        s->sources[DNS_FROM_POLICY]++;
         if (action == DNS_RULE_DROP)
             return TUDP_DROP(TUDP_DENIED);
         size_t n = dns_rule_reply(action, labels, &s->server, client, msg, q, flags, view->ede, out);
-        s->rcodes[out[3] & 15]++;
+        s->answers[DNS_FROM_POLICY][out[3] & 15]++;
         return (int)n;
     }
     if (view->zones) {
         size_t n = dns_zones_answer(view->zones, &s->server, client, msg, q, flags, out, &rcode);
         if (n) {
-            s->sources[DNS_FROM_ZONE]++;
-            s->rcodes[rcode & 31]++;
+            s->answers[DNS_FROM_ZONE][rcode & 31]++;
             return (int)n;
         }
     }
@@ -112,8 +108,7 @@ static int ask_view(dns_stage *s, dns_view *view, const dns_client *client, cons
         if (found.prefetch)
             want_prefetch(s, msg, q);
         if (n) {
-            s->sources[DNS_FROM_CACHE]++;
-            s->rcodes[found.rcode & 31]++;
+            s->answers[DNS_FROM_CACHE][found.rcode & 31]++;
             return (int)n;
         }
     }
@@ -188,6 +183,7 @@ int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
             return TUDP_DROP(TUDP_SHED);
     }
     int n = dns_stage_answer(s, slot->data, slot->len, client, key.ip, turn->now, out, notes, &q);
+    s->transports[0] += n > 0;
     if (n > 0)
         return tudp_reply(turn, slot, (uint32_t)n), TUDP_ANSWERED;
     if (n == 0)

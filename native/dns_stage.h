@@ -12,7 +12,7 @@
 #include "dns_zone.h"
 #include "tudp.h"
 
-enum { DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_STALE, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES };
+enum { DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES };
 
 /* A sorted list of address ranges: each begins at `from` and ends where the next
  * begins; `value` is what it means. The first begins at ::. */
@@ -56,7 +56,9 @@ typedef struct dns_stage {
     dns_range *range;
     uint32_t views;
     dns_view view[DNS_VIEWS];
-    uint64_t rcodes[32], sources[DNS_SOURCES], passed, limited, slipped, opcodes[16];
+    uint64_t answers[DNS_SOURCES][32]; /* by source and rcode */
+    uint64_t transports[2];  /* answers by datagram, by stream */
+    uint64_t passed, limited, slipped, opcodes[16];
     uint64_t cookies[5];
     uint32_t prefetches;     /* questions to ask again, until Python took them */
     dns_prefetch prefetch[DNS_PREFETCHES];

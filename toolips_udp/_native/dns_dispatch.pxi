@@ -150,6 +150,8 @@ cdef class Dispatcher:
         else:
             n = dns_error_write(answer_room, &q.settings.s, &q.c, q.kept, &q.q, flags | DNS_TC, 0, NULL)
         conn.reply(answer_room, n)
+        self.stage.s.answers[DNS_FROM_PYTHON][0] += 1
+        self.stage.s.transports[0] += 1
         return True
 
     cdef bint put(self, dns_writer *w, Question q, record, uint16_t *counts) except -1:

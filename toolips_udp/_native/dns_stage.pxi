@@ -6,7 +6,7 @@ from .tudp cimport TUDP_CAPSULE, tudp_slot, tudp_stage, tudp_turn
 
 cdef extern from "dns_stage.h" nogil:
     enum:
-        DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_STALE, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES, DNS_VIEWS
+        DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES, DNS_VIEWS
         DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TRUSTED, DNS_SILENT
     ctypedef struct dns_range:
         uint8_t start "from"[16]
@@ -31,8 +31,8 @@ cdef extern from "dns_stage.h" nogil:
         dns_range *range
         uint32_t views
         dns_view view[64]
-        uint64_t rcodes[32]
-        uint64_t sources[5]
+        uint64_t answers[5][32]
+        uint64_t transports[2]
         uint64_t passed, limited, slipped
         uint64_t opcodes[16]
         uint64_t cookies[5]
@@ -165,6 +165,7 @@ cdef class Stage:
         cdef int n = dns_stage_answer(&self.s, &data[0] if data.shape[0] else NULL, data.shape[0], &notes.client,
                                       address, <uint64_t>(now * 1e9), answer_room, &notes, &q)
         if n > 0:
+            self.s.transports[1 if stream else 0] += 1
             return PyBytes_FromStringAndSize(<char *>answer_room, n)
         return None if n == 0 else n
 
@@ -172,10 +173,20 @@ cdef class Stage:
     def counters(self):
         """Answers by rcode and by source, questions by opcode, and what was passed on or limited."""
         cdef dns_stage *s = &self.s
+        cdef int source, rcode
+        answers = {}
+        rcodes = {}
+        sources = dict.fromkeys(("zone", "cache", "policy", "server", "python"), 0)
+        for source, name in ((DNS_FROM_ZONE, "zone"), (DNS_FROM_CACHE, "cache"), (DNS_FROM_POLICY, "policy"),
+                             (DNS_FROM_SERVER, "server"), (DNS_FROM_PYTHON, "python")):
+            for rcode in range(32):
+                if s.answers[source][rcode]:
+                    answers[rcode, name] = s.answers[source][rcode]
+                    rcodes[rcode] = rcodes.get(rcode, 0) + s.answers[source][rcode]
+                    sources[name] += s.answers[source][rcode]
         return {
-            "rcodes": {i: s.rcodes[i] for i in range(32) if s.rcodes[i]},
-            "sources": {"zone": s.sources[DNS_FROM_ZONE], "cache": s.sources[DNS_FROM_CACHE],
-                        "policy": s.sources[DNS_FROM_POLICY], "server": s.sources[DNS_FROM_SERVER]},
+            "answers": answers, "rcodes": rcodes, "sources": sources,
+            "transports": {"udp": s.transports[0], "tcp": s.transports[1]},
             "opcodes": {i: s.opcodes[i] for i in range(16) if s.opcodes[i]},
             "cookies": {"client": s.cookies[1], "bad": s.cookies[2], "good": s.cookies[3] + s.cookies[4]},
             "passed": s.passed, "limited": s.limited, "slipped": s.slipped,

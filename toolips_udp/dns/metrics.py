@@ -20,7 +20,7 @@ TRANSPORTS = ("udp", "tcp", "tls", "https")
 
 
 class Metrics:
-    """Counts the answers of one service and writes them as text."""
+    """Counts the answers of one service and writes them as text. What C answered, its stage has counted."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -33,22 +33,18 @@ class Metrics:
         self.answers[rrtypes.rcode_name(result.rcode), result.source] += 1
         self.queries[q.transport] += 1
 
-    def native(self) -> Counter[tuple[str, str]]:
-        """Answers that C gave without Python, by RCODE; their source is `native`."""
-        found: Counter[tuple[str, str]] = Counter()
-        if self.service.half is not None:
-            for rcode, count in self.service.half.stage.counters["rcodes"].items():
-                found[rrtypes.rcode_name(rcode), "native"] += count
-        return found
-
     def text(self) -> str:
         """The page, all names prefixed `toolips_dns_`."""
-        native = self.native()
-        queries = Counter(self.queries)
-        queries["native"] += sum(native.values())
+        queries, answers = Counter(self.queries), Counter(self.answers)
+        if self.service.half is not None:
+            native = self.service.half.stage.counters
+            queries.update({name: n for name, n in native["transports"].items() if n})
+            answers.update(
+                {(rrtypes.rcode_name(r), source): n for (r, source), n in native["answers"].items()}
+            )
         lines = _table("queries_total", "transport", queries)
         lines.append("# TYPE toolips_dns_answers_total counter")
-        for (rcode, source), count in sorted((self.answers + native).items()):
+        for (rcode, source), count in sorted(answers.items()):
             lines.append(f'toolips_dns_answers_total{{rcode="{rcode}",source="{source}"}} {count}')
         for step in self.service.every_step():
             lines += self._step(step)

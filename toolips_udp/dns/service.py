@@ -37,6 +37,7 @@ from .zone import RRset, Zone
 log = logging.getLogger("toolips_udp.dns")
 F = TypeVar("F", bound=Callable[..., Any])
 
+STREAMS = ("tcp", "tls", "https", "quic")
 PAD_TO = 468
 KEPT = ("forward", "cache")
 """Sources of answers that the native cache may have."""
@@ -298,7 +299,7 @@ class Service(Extension):
         self, packet: bytes, client: Any, transport: str, c: Any = None
     ) -> tuple[bytes | Iterator[bytes] | None, Exception | None]:
         """The reply, and what a handler raised. Over UDP what is no query raises `Malformed`."""
-        if self.half is not None and transport != "udp":
+        if self.half is not None and transport in STREAMS:
             ready = self.half.answer(packet, client, transport)
             if ready is not None:
                 return (ready if isinstance(ready, bytes) else None), None
