@@ -1,6 +1,6 @@
 """An ENet echo server for stock clients: 255 channels, messages of up to 2 MiB.
 
-    python -m toolips_udp run examples/game/echo.py --udp 127.0.0.1:7777
+python -m toolips_udp run examples/game/echo.py --udp 127.0.0.1:7777
 """
 
 from toolips_udp import UDP, start

@@ -121,7 +121,9 @@ class Match:
         self.state["next"] += 1
 
     def _somewhere(self):
-        return self._die(2 * HALF - 8 * UNIT) - HALF + 4 * UNIT, self._die(2 * HALF - 8 * UNIT) - HALF + 4 * UNIT
+        return self._die(2 * HALF - 8 * UNIT) - HALF + 4 * UNIT, self._die(
+            2 * HALF - 8 * UNIT
+        ) - HALF + 4 * UNIT
 
     def _die(self, sides):
         """The next die of this match; its state is one number, so that it can be handed on."""

@@ -98,7 +98,7 @@ class InputClock:
         if lead < 1:
             self._extra = min(self._extra + (0.5 if lead < -1 else 0.1), 30.0)
         elif lead > 2:
-            self._extra = max(self._extra - 0.05, -5.0)
+            self._extra = max(self._extra - max(0.05, (lead - 2) * 0.1), -5.0)
 
     def server_tick(self, now: float) -> float:
         """The server's tick now, with its fraction."""

@@ -19,12 +19,14 @@ _LAYOUT = struct.Struct(">HII")
 class Feedback:
     """What the server knows of one client's view. Lives on the peer as `peer.feedback`."""
 
-    __slots__ = ("acked", "clock", "clock_at", "lead", "refused", "stream", "views", "waiting")
+    __slots__ = ("acked", "clock", "clock_at", "lag", "lead", "refused", "stream", "views", "waiting")
 
     def __init__(self) -> None:
         self.waiting: list[tuple[float, bytes]] = []
         """Input packets not yet read, each with when it came."""
         self.stream: Any = None
+        self.lag: Any = None
+        """The weather that the server makes for this client; see `lag.py`."""
         self.acked: tuple[int, int] | None = None
         """Newest snapshot number (u16) and the mask, as last reported."""
         self.clock = 0

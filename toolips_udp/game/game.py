@@ -80,7 +80,9 @@ class Game(Extension):
         if not 1 <= channels <= 255:
             raise ValueError(f"a game has 1 to 255 channels, found {channels!r}")
         if max_peers < 1 or ping <= 0 or resume < 0:
-            raise ValueError(f"max_peers and ping are above 0, resume 0 or more; {max_peers=} {ping=} {resume=}")
+            raise ValueError(
+                f"max_peers and ping are above 0, resume 0 or more; {max_peers=} {ping=} {resume=}"
+            )
         if dialect not in (None, "godot3"):
             raise ValueError(f"dialect is None or 'godot3', found {dialect!r}")
         self.transports = transports or (Enet(),)
@@ -193,7 +195,13 @@ class Game(Extension):
         return self._broadcast(data, channel, delivery, fragment, peers, exclude)
 
     def _broadcast(
-        self, data: Any, channel: int, delivery: Delivery, fragment: bool, peers: Collection[Any], exclude: Any
+        self,
+        data: Any,
+        channel: int,
+        delivery: Delivery,
+        fragment: bool,
+        peers: Collection[Any],
+        exclude: Any,
     ) -> int:
         if self.host is None:
             return 0
@@ -407,7 +415,9 @@ class Game(Extension):
             return
         direct = self._on.get("on_message")
         busy = self.rooms or self.rooms.kinds or self.types or self._vanished.seconds or self._dialect
-        self.host.received = direct if direct is not None and not busy and "admit" not in self._on else self._received
+        self.host.received = (
+            direct if direct is not None and not busy and "admit" not in self._on else self._received
+        )
 
     def _clock(self) -> int:
         return self._now()

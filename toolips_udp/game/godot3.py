@@ -42,9 +42,7 @@ class Godot3:
 
         __slots__ = ()
 
-        def send(
-            self, data: Any, channel: int = 0, delivery: int = RELIABLE, fragment: bool = False
-        ) -> bool:
+        def send(self, data: Any, channel: int = 0, delivery: int = RELIABLE, fragment: bool = False) -> bool:
             """As `Peer.send`; the channel follows from the delivery."""
             if isinstance(data, str):
                 data = data.encode()

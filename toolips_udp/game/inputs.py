@@ -233,7 +233,15 @@ class InputMap:
 
 def hold(peer: Any, data: bytes, now: float) -> None:
     """Keep an input packet, come at `now`, until a tick asks for it. A flood keeps the newest 64."""
-    waiting = feedback_of(peer).waiting
+    feedback = feedback_of(peer)
+    if feedback.lag is None:
+        _keep(feedback, data, now)
+    else:
+        feedback.lag.up(data, lambda data: _keep(feedback, data, feedback.lag.game.agenda.clock() / 1e9))
+
+
+def _keep(feedback: Feedback, data: bytes, now: float) -> None:
+    waiting = feedback.waiting
     if len(waiting) >= _WAITING:
         del waiting[0]
     waiting.append((now, data))

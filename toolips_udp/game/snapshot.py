@@ -15,7 +15,7 @@ distance to the last one (Exp-Golomb of order 0), all fields whole; then 0.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -176,18 +176,14 @@ class Snapshots:
         tick: Tick,
         peers: Iterable[Any] | None = None,
         channel: int = 0,
-        through: Callable[[Any, bytes], Any] | None = None,
     ) -> int:
-        """Send a snapshot to the members (or `peers`), when this tick is one for it; how many got one.
-
-        `through(peer, data)` sends in place of `peer.send`, for games that do something to it on its way.
-        """
+        """Send a snapshot to the members (or `peers`), when this tick is one for it; how many got one."""
         hold = self._hold(room)
         slot = int(tick.number * tick.dt * self.hz + 1e-6)
         if slot == hold.slot:
             return 0
         hold.slot = slot
-        return self.send_now(room, tick, peers, channel, through)
+        return self.send_now(room, tick, peers, channel)
 
     def send_now(
         self,
@@ -195,7 +191,6 @@ class Snapshots:
         tick: Tick,
         peers: Iterable[Any] | None = None,
         channel: int = 0,
-        through: Callable[[Any, bytes], Any] | None = None,
     ) -> int:
         """The same, whatever tick it is."""
         from ..peers.delivery import SEQUENCED
@@ -227,10 +222,11 @@ class Snapshots:
                 del ring[next(iter(ring))]
             view.sent += 1
             view.bytes += len(head) + len(body)
-            if through is None:
+            if feedback.lag is None:
                 sent += peer.send(head + body, channel, SEQUENCED) is not False
             else:
-                sent += through(peer, head + body) is not False
+                feedback.lag.down(head + body, lambda data, peer=peer: peer.send(data, channel, SEQUENCED))
+                sent += 1
         for entity in hold.entities.values():
             entity.teleport = False
         return sent

@@ -152,7 +152,7 @@ export class Ahead {
     const start = made.time - made.tick / this.hz;
     this.start = this.start === null ? start : Math.min(this.start + 1e-5, start);
     if (made.lead < 1) this.extra = Math.min(this.extra + (made.lead < -1 ? 0.5 : 0.1), 30);
-    else if (made.lead > 2) this.extra = Math.max(this.extra - 0.05, -5);
+    else if (made.lead > 2) this.extra = Math.max(this.extra - Math.max(0.05, (made.lead - 2) * 0.1), -5);
   }
   tick() {
     if (this.start === null) return null;

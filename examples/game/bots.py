@@ -1,0 +1,115 @@
+"""Bots for Arena over the real network: `python -m examples.game.bots 200 [127.0.0.1:2000] [seconds]`.
+
+Each is a client like any other: it keeps the server's time, sends an input each tick
+and acknowledges snapshots. The first ten look at what they are sent and hunt gems;
+the others wander.
+"""
+
+import asyncio
+import math
+import random
+import sys
+import time
+
+from examples.game.server import Go, Hello, keys, rules, ships
+from toolips_udp.game import Client, InputClock, Replica
+
+CLEVER = 10
+
+
+def aim(own, entities, dice):
+    """Turn towards the nearest gem, shoot now and then."""
+    gems = [e for e in entities.values() if e["kind"]]
+    if not gems:
+        return {"thrust": 1, "left": dice.random() < 0.3}
+    near = min(gems, key=lambda e: (e["x"] - own["x"]) ** 2 + (e["y"] - own["y"]) ** 2)
+    want = math.atan2(near["y"] - own["y"], near["x"] - own["x"]) * rules.TURNS / math.tau
+    off = (want - own["turn"] + rules.TURNS / 2) % rules.TURNS - rules.TURNS / 2
+    return {
+        "left": off < -10,
+        "right": off > 10,
+        "thrust": abs(off) < 150,
+        "brake": 0,
+        "fire": dice.random() < 0.1,
+    }
+
+
+class Bot:
+    """One bot, apart from its socket."""
+
+    def __init__(self, number, clock, room="arena:1"):
+        self.dice = random.Random(number)
+        self.clever = number < CLEVER
+        self.replica = Replica(ships, clock)
+        self.ahead = InputClock(self.replica.sync, rules.HZ)
+        self.room, self.number, self.clock = room, number, clock
+        self.held, self.last, self.snapshots = {}, None, 0
+
+    def hello(self, send):
+        """After joining."""
+        send(Hello(f"bot {self.number}"))
+        send(Go(self.room))
+
+    def take(self, data):
+        """A message from the server."""
+        if data[:1] == bytes((ships.code,)):
+            snapshot = self.replica.receive(data)
+            if snapshot is not None:
+                self.snapshots += 1
+                self.ahead.snapshot(snapshot.tick, snapshot.time, snapshot.lead)
+
+    def play(self, client):
+        """Send the inputs that are due."""
+        latest = self.replica.latest
+        if latest is None:
+            return
+        tick = self.ahead.tick(self.clock())
+        if self.last is None or abs(tick - self.last) > 30:
+            self.last = tick - 1
+        while self.last < tick:
+            self.last += 1
+            if self.last % 6 == 0:
+                own = latest.entities.get(latest.own)
+                if self.clever and own is not None:
+                    self.held = aim(own, latest.entities, self.dice)
+                else:
+                    self.held = {name: self.dice.random() < 0.3 for name in keys.buttons}
+            keys.send(client, self.last, **self.held)
+
+
+async def run(number, address, until, room="arena:1"):
+    """One bot over a socket of its own, to the end of time; the bot."""
+    bot = Bot(number, time.monotonic, room)
+    async with Client(address, channels=2) as client:
+        client.replica = bot.replica
+        bot.hello(client.send)
+
+        async def listen():
+            async for message in client:
+                bot.take(message.data)
+
+        listening = asyncio.create_task(listen())
+        while client.open and time.monotonic() < until:
+            bot.play(client)
+            await client.sleep(1 / rules.HZ)
+        listening.cancel()
+    return bot
+
+
+async def main(many, address="127.0.0.1:2000", seconds=math.inf):
+    until = time.monotonic() + seconds
+
+    async def later(number):
+        await asyncio.sleep(number * 0.005)  # not all at once
+        return await run(number, address, until, f"arena:{1 + number // 60 % 2}")
+
+    return await asyncio.gather(*map(later, range(many)))
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    bots = asyncio.run(
+        main(int(words[0]) if words else 20, words[1] if len(words) > 1 else "127.0.0.1:2000",
+             float(words[2]) if len(words) > 2 else math.inf)
+    )  # fmt: skip
+    print(f"{len(bots)} bots, {sum(bot.snapshots for bot in bots)} snapshots")

@@ -1,0 +1,124 @@
+"""Arena, the example: its own tests, and bots over real UDP against the server as users start it."""
+
+import asyncio
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from examples.game import bots, rules
+from examples.game.test_arena import *  # noqa: F403
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def arena(tmp_path):
+    """The server in a process of its own: its address."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "ARENA_RECORDS": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "toolips_udp", "run", "examples/game/server.py", "--udp", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    found = None
+    while found is None:
+        line = process.stdout.readline()
+        assert line, "Arena ended before it served"
+        found = re.search(r"UDP (127\.0\.0\.1:\d+)", line)
+    yield found[1]
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=10)
+    assert process.returncode == 0, out
+
+
+def test_bots_play_a_match_over_real_udp_and_its_record_replays(arena, tmp_path):
+    played = asyncio.run(bots.main(8, arena, 3.0))
+    assert len(played) == 8
+    for bot in played:
+        assert bot.snapshots > 20 and bot.replica.refused == 0
+        assert -2 <= bot.replica.latest.lead <= 12
+    (record,) = tmp_path.glob("*.rec")
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.game.recorded", str(record)],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0 and re.search(r"tick \d+, state [0-9a-f]{64}", done.stdout), done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node to run the page's JavaScript")
+def test_the_page_moves_ships_as_the_server_does(tmp_path):
+    """rules.js against rules.py, a thousand ticks of random inputs."""
+    dice = random.Random(1)
+    inputs = [{name: dice.randrange(2) for name in ("left", "right", "thrust", "brake")} for _ in range(1000)]
+
+    class Input:
+        def __init__(self, values):
+            self.__dict__.update(values)
+
+    ship, expected = (0, 0, 0, 0, 0), []
+    for values in inputs:
+        ship = rules.steer(ship, Input(values))
+        expected.append(list(ship))
+    script = tmp_path / "run.mjs"
+    script.write_text(
+        f"import {{ steer }} from {json.dumps((ROOT / 'examples/game/page/rules.js').as_uri())};\n"
+        f"let ship = [0, 0, 0, 0, 0]; const out = [];\n"
+        f"for (const i of {json.dumps(inputs)}) out.push(ship = steer(ship, i));\n"
+        f"console.log(JSON.stringify(out));\n"
+    )
+    shutil.copy(ROOT / "examples/game/page/rules.js", tmp_path / "rules.mjs")
+    script.write_text(
+        script.read_text().replace((ROOT / "examples/game/page/rules.js").as_uri(), "./rules.mjs")
+    )
+    done = subprocess.run(["node", str(script)], capture_output=True, text=True, timeout=30)
+    assert json.loads(done.stdout) == expected, done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node to run the page's JavaScript")
+def test_the_page_reads_snapshots_as_python_does(tmp_path, server):
+    """snapshot.js against replica.py on the snapshots of a match with loss."""
+    from examples.game.test_arena import Match
+    from toolips_udp.game import simulate
+
+    with simulate.World(seed=3, latency=0.05, loss=0.1) as world:
+        match = Match(world, server, 3)
+        player, got, expected = match.players[0], [], []
+        take = player.bot.take
+
+        def taken(data):
+            before = player.bot.snapshots
+            take(data)
+            if data[:1] == b"\xf1":
+                got.append(data.hex())
+                if player.bot.snapshots > before:
+                    latest = player.bot.replica.latest
+                    expected.append([latest.tick, {str(id): e for id, e in sorted(latest.entities.items())}])
+
+        player.bot.take = taken
+        match.play(5.0)
+    assert len(expected) > 80
+    shutil.copy(ROOT / "examples/game/page/snapshot.js", tmp_path / "snapshot.mjs")
+    script = tmp_path / "run.mjs"
+    script.write_text(
+        "import { Replica } from './snapshot.mjs';\n"
+        f"const replica = new Replica(), out = [];\n"
+        f"for (const hex of {json.dumps(got)}) {{\n"
+        "  const made = replica.receive(Uint8Array.from(hex.match(/../g), h => parseInt(h, 16)));\n"
+        "  if (made) out.push([made.tick, Object.fromEntries(made.frame)]);\n"
+        "}\nconsole.log(JSON.stringify(out));\n"
+    )
+    done = subprocess.run(["node", str(script)], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(json.dumps(expected))
