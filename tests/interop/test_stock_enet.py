@@ -52,8 +52,12 @@ def libenet_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("extras", [(), ("crc",), ("coder",), ("crc", "coder")], ids=lambda e: "+".join(e) or "plain")
-def test_libenet_gets_every_delivery_fragment_channel_and_disconnect_right(echo_server, libenet_client, extras):
+@pytest.mark.parametrize(
+    "extras", [(), ("crc",), ("coder",), ("crc", "coder")], ids=lambda e: "+".join(e) or "plain"
+)
+def test_libenet_gets_every_delivery_fragment_channel_and_disconnect_right(
+    echo_server, libenet_client, extras
+):
     port, server = echo_server
     done = subprocess.run([libenet_client, str(port), *extras], capture_output=True, text=True, timeout=60)
     assert done.stdout == "ok\n", done.stdout + done.stderr
