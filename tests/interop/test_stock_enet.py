@@ -17,9 +17,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def echo_server() -> Iterator[tuple[int, subprocess.Popen[str]]]:
+def echo_server(request: pytest.FixtureRequest) -> Iterator[tuple[int, subprocess.Popen[str]]]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "toolips_udp", "run", "examples/game/echo.py", "--udp", "127.0.0.1:0"]
+    module = getattr(request, "param", "examples/game/echo.py")
+    command = [sys.executable, "-m", "toolips_udp", "run", module, "--udp", "127.0.0.1:0"]
     server = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -66,3 +67,63 @@ def test_libenet_gets_every_delivery_fragment_channel_and_disconnect_right(
     for joined, left in ((4242, 11), (1, 12), (2, 13)):
         expected += [f"connect X data={joined}", f"disconnect X data={left}"]
     assert lines == expected
+
+
+def test_pyenet_gets_every_echo_up_to_a_mebibyte_on_255_channels(echo_server):
+    pytest.importorskip("enet", reason="needs pyenet")
+    port, server = echo_server
+    client = str(ROOT / "tests/interop/enet_client.py")
+    done = subprocess.run([sys.executable, client, str(port)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "ok\n", done.stdout + done.stderr
+    assert [line for line in lines_of(server) if "connect" in line][-2:] == [
+        "connect X data=77",
+        "disconnect X data=31",
+    ]
+
+
+@pytest.mark.skipif(
+    not shutil.which("node") or not (ROOT / "node_modules/enet").exists(), reason="needs node and npm install enet"
+)
+def test_npm_enet_gets_every_echo_and_leaves_in_order(echo_server):
+    port, server = echo_server
+    client = str(ROOT / "tests/interop/enet_client.js")
+    done = subprocess.run(["node", client, str(port)], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "ok\n", done.stdout + done.stderr
+    assert "disconnect X data=21" in lines_of(server)
+
+
+@pytest.mark.skipif(not shutil.which("godot3-server"), reason="needs godot3-server")
+@pytest.mark.parametrize("echo_server", ["tests/interop/godot3_echo.py"], indirect=True)
+def test_godot_3_headless_gets_every_mode_back_from_the_server_with_its_dialect(echo_server, tmp_path):
+    port, server = echo_server
+    (tmp_path / "project.godot").write_text("config_version=4\n")
+    shutil.copy(ROOT / "tests/interop/godot3_client.gd", tmp_path)
+    command = ["godot3-server", "--path", str(tmp_path), "-s", "godot3_client.gd"]
+    environment = {**os.environ, "ENET_PORT": str(port), "HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=25)
+    assert "ok" in done.stdout.splitlines(), (done.stdout + done.stderr)[:2000]
+    lines = lines_of(server)
+    assert any(line.startswith("joined") for line in lines) and any(line.startswith("left") for line in lines)
+
+
+def test_a_client_that_vanishes_and_comes_back_is_a_new_peer_of_the_same_server(echo_server, libenet_client):
+    port, server = echo_server
+    script = f"""
+import asyncio
+from toolips_udp.game import Client
+
+async def main():
+    for n in range(3):
+        me = Client("127.0.0.1:{port}", data=n)
+        await me.connect()
+        me.send(b"x")
+        assert (await me.receive(5)).data == b"x"
+        me.abandon()
+
+asyncio.run(main())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=30)
+    done = subprocess.run([libenet_client, str(port)], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "ok\n"
+    assert sum(line.startswith("connect ") for line in lines_of(server)) == 6
