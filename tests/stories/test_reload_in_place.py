@@ -283,3 +283,24 @@ def test_tcp_and_http_are_reloaded_too_and_open_connections_end_as_they_began(se
             assert line(fresh, b"c") == b"2 c\n"
         assert page() == b"2"
     assert running.counters["handled"] >= 2
+
+
+def test_a_house_that_appears_at_a_reload_is_served(server, module):
+    from toolips_udp import transports
+
+    if "native" not in transports.available():
+        pytest.skip("stages need the native core")
+    running = server(module=str(module), transport="native")
+    module.write_text(
+        "from toolips_udp.game import Game\narena = Game()\n"
+        "@arena.on_message\ndef echo(peer, m):\n    peer.send(m.data)\n"
+    )
+    running.reload()
+    from toolips_udp.peers import Client
+
+    async def play():
+        async with Client(running.address, timeout=5.0) as me:
+            me.send(b"hello")
+            return (await me.receive(5.0)).data
+
+    assert asyncio.run(asyncio.wait_for(play(), 15)) == b"hello"

@@ -357,24 +357,17 @@ def test_a_port_in_use_is_a_bind_error_also_against_a_group_of_our_own(server, m
         start(UDP, str(module), running.address, workers=2, control=False)
 
 
-@pytest.mark.parametrize(("room", "name"), [("game", "Game"), ("messages", "Messages")])
-def test_a_peer_house_needs_sharded_with_several_workers(tmp_path, monkeypatch, room, name):
-    import types
-
-    from toolips_udp import Extension
-
-    house = types.ModuleType(f"toolips_udp.{room}")
-    setattr(house, name, type(name, (Extension,), {"answers": True}))
-    monkeypatch.setitem(sys.modules, f"toolips_udp.{room}", house)
-    served = types.ModuleType("served_house")
-    served.arena = getattr(house, name)()
-    with pytest.raises(StartError, match=f"arena \\({name}\\).*sharded=True"):
-        from toolips_udp import manifest
-        from toolips_udp.servers import options
-        from toolips_udp.supervisor.server import _check_houses
-
-        _check_houses(manifest.read(served), options.read({}), 2)
-    _check_houses(manifest.read(served), options.read({"sharded": True}), 2)
+def test_a_peer_house_needs_sharded_with_several_workers(server, tmp_path):
+    path = tmp_path / "house.py"
+    path.write_text("from toolips_udp.game import Game\narena = Game()\n")
+    with pytest.raises(StartError, match=r"arena \(Game\).*Game\(sharded=True\)"):
+        start(UDP, str(path), "127.0.0.1:0", workers=2, control=False)
+    assert server(module=str(path), workers=1).running
+    sharded = tmp_path / "sharded_house.py"
+    sharded.write_text("from toolips_udp.game import Game\narena = Game(sharded=True)\n")
+    running = server(module=str(sharded), workers=2)
+    running.reload()
+    assert len(set(running.pids) - {0}) == 2
 
 
 def test_broadcast_and_send_reach_clients_of_all_workers(server, peer, module):

@@ -111,6 +111,7 @@ cdef class Endpoint:
     cdef int fail(self, Connection c, Target target, object error) except -2
     cdef int after(self, int got, int left) except -1
     cdef int soon(self) except -1
+    cdef int make_timer(self) except -1
     cdef int from_afar(self, bytes data, to, Connection c) except -1
     cdef object encode(self, value, Connection c)
     cdef int choose(self, Connection c, name, client) except -1

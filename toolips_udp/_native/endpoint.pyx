@@ -701,7 +701,6 @@ cdef class Endpoint:
 
     def attach(self, loop):
         """Read from now on: the loop says "readable", the rest is ours."""
-        cdef bint timed = False
         self.loop = loop
         self.thread = PyThread_get_thread_ident()
         self.attached = True
@@ -709,15 +708,21 @@ cdef class Endpoint:
             self.wire.on_push = self.ring
             self.ring()
             return
+        self.make_timer()
+        loop.add_reader(self.fd, self.turn)
+        self.soon()
+
+    cdef int make_timer(self) except -1:
+        """A timer for stages that have deadlines; none when nobody has."""
+        cdef bint timed = False
         for i in range(self.b.stage_count):
             timed |= self.b.stages[i].deadline != NULL
         if timed and self.timer < 0:
             self.timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
             if self.timer < 0:
                 raise OSError("no timer could be made (timerfd_create)")
-            loop.add_reader(self.timer, self.on_timer)
-        loop.add_reader(self.fd, self.turn)
-        self.soon()
+            self.loop.add_reader(self.timer, self.on_timer)
+        return 0
 
     def ring(self):
         """The memory wire has something: what readiness is for a socket."""
@@ -748,6 +753,9 @@ cdef class Endpoint:
         self.pipeline = pipeline
         self.fold(pipeline)
         self.restore(state)
+        if self.loop is not None and self.fd >= 0:
+            self.make_timer()
+            self.soon()  # new stages may have something to send, or a first deadline
 
     def close(self):
         """Send what is queued, then let go of everything but the socket, which is its owner's."""

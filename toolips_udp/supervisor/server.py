@@ -31,8 +31,7 @@ from .sockets import open_group
 
 _SO_MEMINFO = 55
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
-HOUSES = (("game", "Game"), ("messages", "Messages"))
-"""Houses whose clients live in one process, so that several workers need sharded=True."""
+
 
 
 class GroupMode(ModeServer):
@@ -323,16 +322,14 @@ def _is_me(user: str) -> bool:
 
 
 def _check_houses(manifest: Any, settings: Any, workers: int) -> None:
-    """Games and message servers keep their clients in one process: several need sharded=True."""
-    if settings.sharded:
+    """Games and message servers keep their clients in one process: several need `sharded=True`."""
+    if settings.sharded or workers == 1:
         return
-    for room, name in HOUSES:
-        module = sys.modules.get(f"toolips_udp.{room}")
-        house = getattr(module, name, None) if module is not None else None
-        for extension in manifest.extensions:
-            if isinstance(house, type) and isinstance(extension, house):
-                raise StartError(
-                    f"{manifest.name} exports {manifest.called(extension)} ({name}), whose clients live in "
-                    f"one process, and workers={workers}. Fix: workers=1, or sharded=True when each worker "
-                    "may have clients and rooms of its own"
-                )
+    for extension in manifest.extensions:
+        if getattr(extension, "sharded", True) is False:
+            name = type(extension).__name__
+            raise StartError(
+                f"{manifest.name} exports {manifest.called(extension)} ({name}), whose clients live in one process, "
+                f"and workers={workers}. Fix: workers=1, or {name}(sharded=True) when each worker may have clients "
+                "and rooms of its own"
+            )
