@@ -737,3 +737,27 @@ def test_http_mode_without_its_extra_names_the_fix(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, env=os.environ
     )
     assert "pip install 'toolips_udp[http]'" in done.stderr
+
+
+def test_https_serves_pages_and_marks_its_cookies_secure(site, certificate):
+    import ssl
+    import urllib.request
+
+    @route("/")
+    def home(c):
+        c.session["x"] = 1
+        c.write(c.scope["scheme"])
+
+    client = site(home, tls=certificate)
+    trust = ssl.create_default_context(cafile=certificate[0])
+    with urllib.request.urlopen(f"https://localhost:{client.server.address.port}/", context=trust) as answer:
+        assert answer.read() == b"https"
+        assert "Secure" in answer.headers["set-cookie"]
+
+
+def test_uvicorn_says_nothing_of_its_own_life(site, caplog):
+    caplog.set_level("INFO")
+    client = site(route("/", lambda c: c.write("x")))
+    client.ask("/")
+    client.server.stop()
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]

@@ -852,33 +852,20 @@ def test_context_variables_and_the_current_task_are_the_handlers_own():
     assert told == [True] * 9
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    import datetime
+def test_a_client_that_vanished_without_a_word_is_found_by_the_kernel():
+    """Half-open: accepted sockets probe a silent peer, whatever the handler waits for."""
+    told = []
 
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.x509.oid import NameOID
+    @handler
+    async def main(c):
+        sock = c._transport.get_extra_info("socket")
+        told.append(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+        told.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE))
+        c.respond("x")
 
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
-        .sign(key, hashes.SHA256())
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("tls")
-    (folder / "chain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    return folder / "chain.pem", folder / "key.pem"
+    with served(main) as server, connect(server) as client:
+        assert read_to_end(client) == b"x"
+    assert told == [1, 60]
 
 
 def test_tls_serves_lines_and_refuses_what_is_no_tls(certificate):

@@ -54,7 +54,11 @@ class Extension:
         return []
 
     def stream(self, c: Any) -> Any:
-        """A TCP connection has come. Exactly `False` closes it."""
+        """Each TCP connection, after `route`. May be `async def` and serve it to its end.
+
+        Exactly `False` closes it. When it comes back with the connection still
+        open, the next extension, and then the handler, has it.
+        """
 
     def export(self) -> Any:
         """State for the process that takes over at a reload: plain data, or None."""

@@ -256,6 +256,9 @@ class Uvicorn(uvicorn.Server):
         )
         self._listener = listener
         self.ready = asyncio.Event()
+        library = logging.getLogger("uvicorn")
+        if library.level == logging.NOTSET:
+            library.setLevel(logging.WARNING)  # its life is ours to tell; whoever set a level keeps it
 
     async def startup(self, sockets: Any = None) -> None:
         """Instead of making sockets: let the listener accept."""

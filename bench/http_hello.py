@@ -43,7 +43,7 @@ def main() -> None:
     if options.dry:
         print(h.markdown(table))
     else:
-        h.save("http", "HTTP hello", table, rounds, {"asked": asked})
+        h.save("http_hello", "HTTP hello", table, rounds, {"asked": asked})
 
 
 if __name__ == "__main__":
