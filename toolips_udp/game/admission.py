@@ -106,8 +106,9 @@ class Vanished:
         timer = self._timers.pop(peer.id, None)
         if timer is not None:
             timer.cancel()
-        if peer.token is not None and self._by_name.get(peer.token[:8]) is peer:
-            del self._by_name[peer.token[:8]]
+        name = b"" if peer.token is None else peer.token[:8]
+        if self._by_name.get(name) is peer:
+            del self._by_name[name]
 
     def take(self, peer: Any, message: Any) -> bool:
         """A message that carries a token: its peer takes over the connection it came on."""

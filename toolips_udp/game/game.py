@@ -247,6 +247,7 @@ class Game(Extension):
         self._thread = threading.get_ident()
         loop = self._loop = asyncio.get_running_loop()
         self._now = getattr(loop, "nanoseconds", time.monotonic_ns)
+        self.agenda.begin()
         dice = getattr(server, "random", None)
         secret = dice.randbytes(16) if dice is not None else os.urandom(16)
         self._vanished.random = dice.randbytes if dice is not None else os.urandom

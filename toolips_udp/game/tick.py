@@ -47,10 +47,12 @@ class Tick:
 class Timer:
     """Something that will be called. `cancel()` ends it; ending it twice is fine."""
 
-    __slots__ = ("active", "due", "function")
+    __slots__ = ("active", "due", "function", "wait")
 
-    def __init__(self, due: int, function: Run):
-        self.due = due
+    def __init__(self, now: int, wait: int, function: Run):
+        self.wait = wait
+        """Nanoseconds from the beginning to the first call."""
+        self.due = now + wait
         """Nanoseconds, monotonic."""
         self.function: Run | None = function
         self.active = True
@@ -59,6 +61,10 @@ class Timer:
         """Never call it again."""
         self.active = False
         self.function = None
+
+    def begin(self, now: int) -> None:
+        """Start from here, as if it had been made now."""
+        self.due = now + self.wait
 
     def run(self, now: int, call: Run) -> int | None:
         """Call it; the next due time, or None when it is over."""
@@ -70,11 +76,10 @@ class Timer:
 class Repeating(Timer):
     """Called at start + n periods for n = 1, 2 ... Behind by more than five: skips."""
 
-    __slots__ = ("calls", "period", "skipped", "start")
+    __slots__ = ("calls", "period", "skipped")
 
-    def __init__(self, start: int, period: int, function: Run):
-        super().__init__(start + period, function)
-        self.start = start
+    def __init__(self, now: int, period: int, function: Run):
+        super().__init__(now, period, function)
         self.period = period
         self.calls = 0
         self.skipped = 0
@@ -94,16 +99,21 @@ class Schedule(Timer):
 
     __slots__ = ("hz", "number", "skipped", "start", "ticks", "worst_late")
 
-    def __init__(self, start: int, hz: float, function: Run):
-        super().__init__(start, function)
+    def __init__(self, now: int, hz: float, function: Run, phase: int = 0):
+        super().__init__(now, phase, function)
         self.hz = hz
-        self.start = start
+        self.start = now + phase
         self.number = 0
         self.ticks = 0
         """Ticks that ran."""
         self.skipped = 0
         """Ticks that were left out."""
         self.worst_late = 0.0
+
+    def begin(self, now: int) -> None:
+        """Tick 0 is due `phase` from here."""
+        super().begin(now)
+        self.start, self.number = self.due, 0
 
     def when(self, number: int) -> int:
         """When this tick is due, in nanoseconds."""
@@ -153,7 +163,7 @@ class Agenda:
 
     def after(self, seconds: float, function: Run) -> Timer:
         """Call once, this many seconds from now."""
-        return self._add(Timer(self.clock() + round(seconds * SECOND), function))
+        return self._add(Timer(self.clock(), round(seconds * SECOND), function))
 
     def every(self, seconds: float, function: Run) -> Repeating:
         """Call each `seconds`, the first time after one period, without drift."""
@@ -166,7 +176,16 @@ class Agenda:
         if not 0 < hz <= 10_000:
             raise ValueError(f"tick(hz={hz!r}): a rate is above 0 and at most 10,000 a second")
         count = self._rates[hz] = self._rates.get(hz, -1) + 1
-        return self._add(Schedule(self.clock() + int(_spread(count) * SECOND / hz), hz, function))
+        return self._add(Schedule(self.clock(), hz, function, int(_spread(count) * SECOND / hz)))
+
+    def begin(self) -> None:
+        """Everything planned so far starts now: a server calls it when it starts, perhaps on another clock."""
+        now = self.clock()
+        timers = [timer for _, _, timer in sorted(self._heap, key=lambda entry: entry[1]) if timer.active]
+        self._heap.clear()
+        for timer in timers:
+            timer.begin(now)
+            heapq.heappush(self._heap, (timer.due, next(self._order), timer))
 
     def deadline(self) -> int | None:
         """When `advance` is wanted next, in nanoseconds; None: never."""

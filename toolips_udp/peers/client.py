@@ -120,12 +120,14 @@ class Client:
 
     async def close(self, code: int = 0) -> None:
         """Leave: what is queued is sent, the server is told `code`, and its answer is awaited (at most 1 s)."""
-        if self.leave is None and self.peer is not None:
-            self.peer.close(2, code, "left")
-            ended = asyncio.ensure_future(self._ended())
-            await asyncio.wait([ended], timeout=1.0)
-            ended.cancel()
-        self._shut()
+        try:
+            if self.leave is None and self.peer is not None:
+                self.peer.close(2, code, "left")
+                ended = asyncio.ensure_future(self._ended())
+                await asyncio.wait([ended], timeout=1.0)
+                ended.cancel()
+        finally:  # also when the wait is cancelled
+            self._shut()
 
     def abandon(self) -> None:
         """Vanish without a word, as a crash does."""

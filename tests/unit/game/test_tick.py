@@ -199,3 +199,21 @@ def test_a_nearer_deadline_moves_the_driver_s_timer():
         assert calls == []
 
     asyncio.run(main())
+
+
+def test_what_was_planned_before_a_server_starts_begins_with_it(clock):
+    """Modules are imported long before they are served, in worlds even on another clock."""
+    agenda, ticks, calls = Agenda(clock), [], []
+    schedule = agenda.tick(10, ticks.append)
+    second = agenda.tick(10, lambda tick: None)
+    agenda.every(1.0, lambda: calls.append("every"))
+    agenda.after(0.5, lambda: calls.append("after"))
+    clock.ns = 3 * SECOND  # before the time of the import, as virtual clocks are
+    agenda.begin()
+    assert schedule.start == 3 * SECOND and second.start == 3 * SECOND + SECOND // 20
+    run(agenda, clock, 1.0)
+    assert [tick.number for tick in ticks] == list(range(11)) and calls == ["after", "every"]
+    clock.ns += 1000 * SECOND
+    agenda.begin()
+    run(agenda, clock, 0.1)
+    assert [tick.number for tick in ticks[11:]] == [0, 1] and ticks[-1].skipped == 0
