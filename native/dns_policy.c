@@ -15,34 +15,47 @@ static uint64_t power_above(uint64_t n)
     return size;
 }
 
+static size_t pages(size_t size)
+{
+    size_t unit = size >= (2u << 20) ? 2u << 20 : 4096;
+    return (size + unit - 1) / unit * unit;
+}
+
+/* Empty tables for `most` rules. 0 or -1. */
+static int take_tables(dns_rules *rules, uint64_t most)
+{
+    size_t size = power_above(most + most / 3 + 1) * sizeof(dns_rule);
+    rules->room = most > UINT32_MAX / 2 ? UINT32_MAX / 2 : (uint32_t)most;
+    rules->mask = size / sizeof(dns_rule) - 1;
+    rules->rule = dns_pages_take(&size);
+    rules->bloom_mask = power_above(most * 12 / 64 + 1) - 1;
+    size = (rules->bloom_mask + 1) * 8;
+    rules->bloom = dns_pages_take(&size);
+    return rules->rule && rules->bloom ? 0 : -1;
+}
+
+static void give_tables(dns_rules *rules)
+{
+    dns_pages_give(rules->rule, pages((rules->mask + 1) * sizeof(dns_rule)));
+    dns_pages_give(rules->bloom, pages((rules->bloom_mask + 1) * 8));
+}
+
 dns_rules *dns_rules_new(uint32_t most, uint64_t octets, const dns_key *key)
 {
     dns_rules *rules = calloc(1, sizeof *rules);
     if (!rules)
         return NULL;
-    size_t size = power_above((uint64_t)most + most / 3 + 1) * sizeof(dns_rule);
     rules->key = *key;
-    rules->room = most;
-    rules->mask = size / sizeof(dns_rule) - 1;
-    rules->rule = dns_pages_take(&size);
-    rules->bloom_mask = power_above((uint64_t)most * 12 / 64 + 1) - 1;
-    size = (rules->bloom_mask + 1) * 8;
-    rules->bloom = dns_pages_take(&size);
-    rules->octets_room = octets + 1;
-    size = rules->octets_room + 8;
+    int failed = take_tables(rules, most < 64 ? 64 : most);
+    rules->octets_room = octets + 1024;
+    size_t size = rules->octets_room + 8;
     rules->octets = dns_pages_take(&size);
     rules->octets_used = 1;
-    if (!rules->rule || !rules->bloom || !rules->octets || rules->octets_room > UINT32_MAX) {
+    if (failed || !rules->octets || rules->octets_room > UINT32_MAX) {
         dns_rules_free(rules);
         return NULL;
     }
     return rules;
-}
-
-static size_t pages(size_t size)
-{
-    size_t unit = size >= (2u << 20) ? 2u << 20 : 4096;
-    return (size + unit - 1) / unit * unit;
 }
 
 size_t dns_rules_size(const dns_rules *rules)
@@ -55,8 +68,7 @@ void dns_rules_free(dns_rules *rules)
 {
     if (!rules)
         return;
-    dns_pages_give(rules->rule, pages((rules->mask + 1) * sizeof(dns_rule)));
-    dns_pages_give(rules->bloom, pages((rules->bloom_mask + 1) * 8));
+    give_tables(rules);
     dns_pages_give(rules->octets, pages(rules->octets_room + 8));
     free(rules);
 }
@@ -77,6 +89,44 @@ static dns_rule *seek(const dns_rules *rules, uint64_t hash, const uint8_t *name
     }
 }
 
+static void enter(dns_rules *rules, dns_rule *rule)
+{
+    uint64_t i = rule->hash & rules->mask;
+    while (rules->rule[i].name)
+        i = (i + 1) & rules->mask;
+    rules->rule[i] = *rule;
+    rules->bloom[rule->hash >> 4 & rules->bloom_mask] |= bloom_bits(rule->hash);
+}
+
+/* Room for one more rule whose name has `len` octets. 0 or -2. */
+static int make_room(dns_rules *rules, size_t len)
+{
+    if (len > rules->octets_room - rules->octets_used) {
+        uint64_t room = 2 * rules->octets_room + len;
+        size_t size = room + 8;
+        uint8_t *octets = room <= UINT32_MAX ? dns_pages_take(&size) : NULL;
+        if (!octets)
+            return -2;
+        memcpy(octets, rules->octets, rules->octets_used);
+        dns_pages_give(rules->octets, pages(rules->octets_room + 8));
+        rules->octets = octets;
+        rules->octets_room = room;
+    }
+    if (rules->count < rules->room)
+        return 0;
+    dns_rules old = *rules;
+    if (take_tables(rules, 2 * (uint64_t)old.room) < 0) {
+        give_tables(rules);
+        *rules = old;
+        return -2;
+    }
+    for (uint64_t i = 0; i <= old.mask; i++)
+        if (old.rule[i].name)
+            enter(rules, &old.rule[i]);
+    give_tables(&old);
+    return 0;
+}
+
 int dns_rules_add(dns_rules *rules, const uint8_t *name, size_t len, unsigned scope, unsigned action, uint16_t list)
 {
     dns_query q;
@@ -86,8 +136,9 @@ int dns_rules_add(dns_rules *rules, const uint8_t *name, size_t len, unsigned sc
     dns_rule *rule = seek(rules, q.hash, q.name, len);
     int known = rule->name != 0;
     if (!known) {
-        if (rules->count == rules->room || len > rules->octets_room - rules->octets_used)
-            return -1;
+        if (make_room(rules, len) < 0)
+            return -2;
+        rule = seek(rules, q.hash, q.name, len);
         rule->hash = q.hash;
         rule->name = (uint32_t)rules->octets_used;
         memcpy(rules->octets + rules->octets_used, q.name, len);
@@ -127,27 +178,27 @@ unsigned dns_rules_find(const dns_rules *rules, const dns_query *q, unsigned *la
     return DNS_RULE_NONE;
 }
 
-/* A SOA at the rule's name, so that clients keep the refusal for a minute. */
-static size_t put_soa(uint8_t *p, unsigned labels, const dns_query *q)
+/* A SOA of nobody's, so that clients keep the refusal for a minute. */
+static size_t put_soa(uint8_t *p)
 {
     static const uint8_t rdata[] = {0, 0, 0, 0, 0, 1, 0, 0, 14, 16, 0, 0, 2, 88, 0, 1, 81, 128, 0, 0, 0, BLOCKED_TTL};
-    dns_put16(p, DNS_POINTER | (DNS_HEADER + (uint32_t)q->label_at[q->labels - labels]));
-    dns_put16(p + 2, DNS_SOA);
-    dns_put16(p + 4, DNS_IN);
-    dns_put32(p + 6, BLOCKED_TTL);
-    dns_put16(p + 10, sizeof rdata);
-    memcpy(p + 12, rdata, sizeof rdata);
-    return 12 + sizeof rdata;
+    p[0] = 0;
+    dns_put16(p + 1, DNS_SOA);
+    dns_put16(p + 3, DNS_IN);
+    dns_put32(p + 5, BLOCKED_TTL);
+    dns_put16(p + 9, sizeof rdata);
+    memcpy(p + 11, rdata, sizeof rdata);
+    return 11 + sizeof rdata;
 }
 
-size_t dns_rule_reply(unsigned action, unsigned labels, const dns_server *server, const dns_client *client,
+size_t dns_rule_reply(unsigned action, const dns_server *server, const dns_client *client,
                       const uint8_t *msg, const dns_query *q, uint16_t flags, uint16_t ede, uint8_t *out)
 {
     dns_extra extra = {.ede = ede};
     uint16_t counts[3] = {0, 0, 0};
     if (action == DNS_RULE_REFUSED)
         return dns_error_write(out, server, client, msg, q, flags, DNS_REFUSED, &extra);
-    if (action == DNS_RULE_TCP && !client->stream)
+    if (action == DNS_RULE_TCP)
         return dns_error_write(out, server, client, msg, q, flags | DNS_TC, DNS_NOERROR, NULL);
     size_t at = q->question_end;
     memcpy(out + DNS_HEADER, msg + DNS_HEADER, at - DNS_HEADER);
@@ -162,10 +213,10 @@ size_t dns_rule_reply(unsigned action, unsigned labels, const dns_server *server
         at += 12 + n;
         counts[0] = 1;
     } else {
-        at += put_soa(out + at, labels, q);
+        at += put_soa(out + at);
         counts[1] = 1;
     }
-    uint16_t rcode = action == DNS_RULE_NXDOMAIN ? DNS_NXDOMAIN : DNS_NOERROR;
+    uint16_t rcode = action == DNS_RULE_NXDOMAIN || action == DNS_RULE_GONE ? DNS_NXDOMAIN : DNS_NOERROR;
     return dns_reply_finish(out, at, server, client, msg, q, flags, rcode, counts, &extra);
 }
 

@@ -9,10 +9,10 @@
 
 #include "dns_message.h"
 
-/* What a rule says. Of two rules for one name the higher number wins, so that an
+/* What a rule says (GONE: NXDOMAIN, whatever the list's own answer is). Of two rules for one name the higher number wins, so that an
  * allow rule beats a block rule and an important one beats both. */
 enum { DNS_RULE_NONE = 0, DNS_RULE_NXDOMAIN, DNS_RULE_NODATA, DNS_RULE_ZERO, DNS_RULE_REFUSED, DNS_RULE_DROP,
-       DNS_RULE_TCP, DNS_RULE_PYTHON, DNS_RULE_ALLOW = 15, DNS_RULE_IMPORTANT = 16 };
+       DNS_RULE_TCP, DNS_RULE_PYTHON, DNS_RULE_GONE, DNS_RULE_ALLOW = 15, DNS_RULE_IMPORTANT = 16 };
 enum { DNS_RULE_EXACT = 1, DNS_RULE_BELOW = 2 };
 
 typedef struct dns_rule {
@@ -33,10 +33,11 @@ typedef struct dns_rules {
     uint64_t octets_used, octets_room;
 } dns_rules;
 
-/* Room for `most` rules whose names have `octets` octets in all. NULL without memory. */
+/* Room for `most` rules whose names have `octets` octets in all, to begin with. NULL without memory. */
 dns_rules *dns_rules_new(uint32_t most, uint64_t octets, const dns_key *key);
 void dns_rules_free(dns_rules *rules);
-/* One rule. 0; 1 when the name had one already; -1: no name, or no room. */
+/* One rule; the table grows as it must. 0; 1 when the name had one already; -1: no
+ * name; -2: no memory. */
 int dns_rules_add(dns_rules *rules, const uint8_t *name, size_t len, unsigned scope, unsigned action, uint16_t list);
 /* The rule for the name of `q`, from the most specific name up. The action, or
  * DNS_RULE_NONE; the rule's label count and list go to *labels and *list. */
@@ -45,7 +46,7 @@ unsigned dns_rules_find(const dns_rules *rules, const dns_query *q, unsigned *la
 size_t dns_rules_size(const dns_rules *rules);
 
 /* The reply of an action (not ALLOW, DROP, PYTHON). `flags`: RA or 0; `ede` 15..17. Returns its length. */
-size_t dns_rule_reply(unsigned action, unsigned labels, const dns_server *server, const dns_client *client,
+size_t dns_rule_reply(unsigned action, const dns_server *server, const dns_client *client,
                       const uint8_t *msg, const dns_query *q, uint16_t flags, uint16_t ede, uint8_t *out);
 
 /* --- response rate limiting (spec 7.2) ------------------------------------ */

@@ -75,41 +75,83 @@ static void want_prefetch(dns_stage *s, const uint8_t *msg, const dns_query *q)
     s->stage.held = 1;
 }
 
+enum { GO_ON = -1000 };
+
+/* The lists of a view: a reply's length, 0 to pass, a drop, or GO_ON. */
+static int ask_lists(dns_stage *s, const dns_view *view, const dns_client *client, const uint8_t *msg,
+                     const dns_query *q, uint16_t flags, uint8_t *out)
+{
+    const dns_listing *blocked = NULL;
+    unsigned labels, how = 0, allowed = 0;
+    uint16_t number;
+    for (uint32_t i = 0; i < view->lists; i++) {
+        const dns_listing *list = &view->list[i];
+        unsigned action = dns_rules_find(list->rules, q, &labels, &number);
+        if (action == DNS_RULE_PYTHON)
+            return 0;
+        if (action == DNS_RULE_TCP && client->stream)
+            action = DNS_RULE_NONE;
+        allowed |= action == DNS_RULE_ALLOW;
+        if (action && action != DNS_RULE_ALLOW && !blocked) {
+            blocked = list;
+            how = action == DNS_RULE_NXDOMAIN ? list->action : action;
+        }
+        if (!list->ends)
+            continue;
+        if (blocked && !allowed) {
+            if (view->note_blocked || how == DNS_RULE_PYTHON)
+                return 0;
+            if (how == DNS_RULE_DROP)
+                return TUDP_DROP(TUDP_DENIED);
+            size_t n = dns_rule_reply(how, &s->server, client, msg, q, flags, blocked->ede, out);
+            s->answers[DNS_FROM_POLICY][out[3] & 15]++;
+            return (int)n;
+        }
+        blocked = NULL;
+        allowed = 0;
+    }
+    return GO_ON;
+}
+
+static int ask_zones(dns_stage *s, const dns_view *view, const dns_client *client, const uint8_t *msg,
+                     const dns_query *q, uint16_t flags, uint8_t *out)
+{
+    uint16_t rcode;
+    size_t n = dns_zones_answer(view->zones, &s->server, client, msg, q, flags, out, &rcode);
+    if (!n)
+        return GO_ON;
+    s->answers[DNS_FROM_ZONE][rcode & 31]++;
+    return (int)n;
+}
+
 /* Lists, zones and cache of a view. The length of a reply, 0 to pass, or a drop. */
 static int ask_view(dns_stage *s, dns_view *view, const dns_client *client, const uint8_t *msg, const dns_query *q,
                     uint16_t flags, uint64_t now, uint8_t *out, dns_notes *notes)
 {
-    unsigned labels, action;
-    uint16_t list, rcode;
-    if (view->python && dns_rules_find(view->python, q, &labels, &list)) {
-        notes->python = (uint16_t)(list + 1);
+    unsigned labels;
+    uint16_t number;
+    int n = GO_ON;
+    if (view->python && dns_rules_find(view->python, q, &labels, &number)) {
+        notes->python = (uint16_t)(number + 1);
         return 0;
     }
-    if (view->rules && (action = dns_rules_find(view->rules, q, &labels, &list)) && action != DNS_RULE_ALLOW) {
-        if (view->note_blocked || action == DNS_RULE_PYTHON)
-            return 0;
-        if (action == DNS_RULE_DROP)
-            return TUDP_DROP(TUDP_DENIED);
-        size_t n = dns_rule_reply(action, labels, &s->server, client, msg, q, flags, view->ede, out);
-        s->answers[DNS_FROM_POLICY][out[3] & 15]++;
-        return (int)n;
-    }
-    if (view->zones) {
-        size_t n = dns_zones_answer(view->zones, &s->server, client, msg, q, flags, out, &rcode);
-        if (n) {
-            s->answers[DNS_FROM_ZONE][rcode & 31]++;
-            return (int)n;
-        }
-    }
+    if (view->zones && view->zones_first)
+        n = ask_zones(s, view, client, msg, q, flags, out);
+    if (n == GO_ON && view->lists)
+        n = ask_lists(s, view, client, msg, q, flags, out);
+    if (n == GO_ON && view->zones && !view->zones_first)
+        n = ask_zones(s, view, client, msg, q, flags, out);
+    if (n != GO_ON)
+        return n;
     if (view->cache && q->flags & DNS_RD && flags & DNS_RA) {
         dns_cache_found found;
-        size_t n = dns_cache_answer(view->cache, &s->server, client, msg, q, view->id, now / 1000000, 0, flags, out,
-                                    &found);
+        size_t len = dns_cache_answer(view->cache, &s->server, client, msg, q, view->id, now / 1000000, 0, flags, out,
+                                      &found);
         if (found.prefetch)
             want_prefetch(s, msg, q);
-        if (n) {
+        if (len) {
             s->answers[DNS_FROM_CACHE][found.rcode & 31]++;
-            return (int)n;
+            return (int)len;
         }
     }
     return view->final ? (int)say(s, client, msg, q, flags, DNS_REFUSED, 20, out) : 0;

@@ -22,18 +22,30 @@ typedef struct dns_range {
     uint32_t spare;
 } dns_range;
 
+/* One list of a view. A group of lists (one blocklist's files) ends with `ends`:
+ * within it an allow rule of any list beats the others. */
+typedef struct dns_listing {
+    const dns_rules *rules;
+    uint16_t ede;            /* of blocked answers */
+    uint8_t action;          /* what DNS_RULE_NXDOMAIN in the list means here */
+    uint8_t ends;
+} dns_listing;
+
+#define DNS_LISTINGS 32
+
 /* What one group of clients is asked against. */
 typedef struct dns_view {
     const dns_zones *zones;  /* or NULL */
     dns_cache *cache;        /* or NULL */
-    const dns_rules *rules;  /* block and allow lists, or NULL */
+    dns_listing list[DNS_LISTINGS];
+    uint32_t lists;
     const dns_rules *python; /* names that Python answers first, or NULL */
     uint16_t id;             /* of its answers in the cache */
     uint8_t recursive;       /* RA for clients that may recurse */
     uint8_t final;           /* nothing stands behind: REFUSED is C's to say */
     uint8_t closed;          /* Python sees every question */
     uint8_t note_blocked;    /* Python wants to hear of blocked questions: they are passed on */
-    uint16_t ede;            /* of blocked answers */
+    uint8_t zones_first;     /* the lists stand behind the zones */
 } dns_view;
 
 /* What ranges say of a client: the view's number in the low bits, and */

@@ -28,8 +28,9 @@ static dns_stage *world(void)
     assert(!dns_zones_add(zones, image->origin, image->origin_len, image, 0, 0) && !dns_zones_seal(zones));
     dns_rules *rules = dns_rules_new(4, 64, &s->server.key);
     dns_rules_add(rules, (const uint8_t *)"\3bad", 5, 3, DNS_RULE_ZERO, 0);
-    s->view[0] = (dns_view){.zones = zones, .cache = dns_cache_new(65536, 60, &s->server.key), .rules = rules,
-                            .recursive = 1, .final = 1, .ede = 15};
+    s->view[0] = (dns_view){.zones = zones, .cache = dns_cache_new(65536, 60, &s->server.key), .lists = 1,
+                            .list = {{.rules = rules, .ede = 15, .action = DNS_RULE_ZERO, .ends = 1}},
+                            .recursive = 1, .final = 1};
     return s;
 }
 

@@ -179,3 +179,38 @@ def test_metrics_count_what_c_answered():
         assert 'toolips_dns_answers_total{rcode="NOERROR",source="zone"} 3' in text
         assert 'toolips_dns_answers_total{rcode="NXDOMAIN",source="zone"} 1' in text
         assert 'toolips_dns_queries_total{transport="tcp"} 1' in text
+
+
+def test_a_blocklist_is_kept_in_c_in_front_of_zones_and_behind_them(tmp_path):
+    ads = tmp_path / "ads.txt"
+    ads.write_text(
+        "||ads.example.org^\n||w.example.org^\n@@||ok.w.example.org^\n||typed.w.example.org^$dnstype=MX\n"
+    )
+    zone = ours.Zone.from_text(ZONE, "example.org")
+    blocklist = ours.Blocklist(str(ads), answer="nxdomain", allow=["b.w.example.org"])
+    for steps, blocked in (((blocklist, zone), True), ((zone, blocklist), False)):
+        service, server = serve(*steps)
+        with server:
+            assert (ask(server, "a.w.example.org.", "TXT").rcode() == 3) == blocked
+            assert (
+                ask(server, "b.w.example.org.", "TXT").answer
+                and ask(server, "ok.w.example.org.", "TXT").answer
+            )
+            assert ask(server, "ns1.example.org.").answer
+            assert server.counters["native_answers"] == 4
+    service, server = serve(blocklist, zone)
+    with server:
+        reply = ask(server, "x.ads.example.org.", use_edns=0)
+        assert reply.rcode() == 3 and reply.options[0].code == 15
+        native = server.counters["native_answers"]
+        assert ask(server, "typed.w.example.org.", "MX").rcode() == 3
+        assert ask(server, "typed.w.example.org.", "TXT").rcode() == 3
+        assert server.counters["native_answers"] == native
+        ads.write_text("||ns1.example.org^\n")
+        assert service.reload() == {}
+        assert ask(server, "ns1.example.org.").rcode() == 3 and ask(server, "x.ads.example.org.").rcode() == 3
+        assert ask(server, "a.w.example.org.", "TXT").answer
+        heard = []
+        service.on_blocked(lambda q, rule: heard.append((q.name, rule.line)))
+        service.half.refresh()
+        assert ask(server, "ns1.example.org.").rcode() == 3 and heard == [("ns1.example.org.", 1)]

@@ -86,10 +86,26 @@ def test_lists_come_before_the_data_and_may_be_noted():
     block = native.Rules(
         [(b"\7example\0", native.SUBTREE, native.NXDOMAIN, 0), (b"\1d\0", 3, native.DROP_IT, 0)]
     )
-    made = stage(zones=ZONES, rules=block)
+    lists = [[(block, native.NXDOMAIN, 15)]]
+    made = stage(zones=ZONES, lists=lists)
     assert ask(made, query()).rcode() == 3 and ask(made, query("d.")) == WORD_DENIED
     assert made.counters["sources"]["policy"] == 1
-    assert ask(stage(zones=ZONES, rules=block, note_blocked=True), query()) is None
+    assert ask(stage(zones=ZONES, lists=lists, note_blocked=True), query()) is None
+    assert ask(stage(zones=ZONES, lists=lists, zones_first=True), query()).answer
+
+
+def test_p1_within_one_blocklist_an_allow_rule_of_any_file_wins_and_the_answer_is_the_groups():
+    block = native.Rules([(b"\7example\0", native.SUBTREE, native.NXDOMAIN, 0)])
+    allow = native.Rules([(b"\3www\7example\0", native.EXACT, native.ALLOW, 0)])
+    ask_python = native.Rules([(b"\7example\0", native.EXACT, native.ASK_PYTHON, 0)])
+    one = [(allow, native.ZERO, 15), (block, native.ZERO, 15)]
+    made = stage(zones=ZONES, lists=[one])
+    assert str(ask(made, query()).answer[0][0]) == "192.0.2.1"
+    zero = ask(made, query("ads.example.", use_edns=0))
+    assert str(zero.answer[0][0]) == "0.0.0.0" and zero.options[0].code == 15
+    other = stage(zones=ZONES, lists=[one, [(block, native.REFUSED, 16)]])
+    assert ask(other, query()).rcode() == 5
+    assert ask(stage(zones=ZONES, lists=[[(ask_python, native.ZERO, 15)]]), query("example.")) is None
 
 
 def test_q16_ranges_say_who_may_query_recurse_and_in_which_view():

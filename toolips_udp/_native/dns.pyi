@@ -154,6 +154,7 @@ REFUSED: int
 DROP_IT: int
 TCP_ONLY: int
 ASK_PYTHON: int
+ALWAYS_NXDOMAIN: int
 ALLOW: int
 IMPORTANT: int
 EXACT: int
@@ -173,6 +174,7 @@ class Rules:
     def __len__(self) -> int: ...
     @property
     def size(self) -> int: ...
+    def add(self, name: bytes, scope: int, action: int, number: int = 0) -> None: ...
     def find(self, name: bytes) -> tuple[int, int, int] | None: ...
     def reply(self, q: Question, flags: int = 0, ede: int = 15) -> bytes | None: ...
 
@@ -231,14 +233,14 @@ class Stage:
         *,
         zones: Zones | None = None,
         cache: Cache | None = None,
-        rules: Rules | None = None,
+        lists: Sequence[Sequence[tuple[Rules, int, int]]] = (),
         python: Rules | None = None,
         id: int = 0,
         recursive: bool = False,
         final: bool = False,
         closed: bool = False,
         note_blocked: bool = False,
-        ede: int = 15,
+        zones_first: bool = False,
     ) -> None: ...
     def answer(
         self,

@@ -6,19 +6,23 @@ from .tudp cimport TUDP_CAPSULE, tudp_slot, tudp_stage, tudp_turn
 
 cdef extern from "dns_stage.h" nogil:
     enum:
-        DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES, DNS_VIEWS
+        DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES, DNS_VIEWS, DNS_LISTINGS
         DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TRUSTED, DNS_SILENT
     ctypedef struct dns_range:
         uint8_t start "from"[16]
         uint32_t value
+    ctypedef struct dns_listing:
+        const dns_rules *rules
+        uint16_t ede
+        uint8_t action, ends
     ctypedef struct dns_view:
         const dns_zones *zones
         dns_cache *cache
-        const dns_rules *rules
+        dns_listing list[32]
+        uint32_t lists
         const dns_rules *python
         uint16_t id
-        uint8_t recursive, final, closed, note_blocked
-        uint16_t ede
+        uint8_t recursive, final, closed, note_blocked, zones_first
     ctypedef struct dns_prefetch:
         uint16_t len
         uint8_t octets[286]
@@ -121,10 +125,13 @@ cdef class Stage:
         self.s.range = made
         self.s.ranges = n
 
-    def set_view(self, int number, *, Zones zones=None, Cache cache=None, Rules rules=None, Rules python=None,
+    def set_view(self, int number, *, Zones zones=None, Cache cache=None, lists=(), Rules python=None,
                  int id=0, bint recursive=False, bint final=False, bint closed=False, bint note_blocked=False,
-                 int ede=15):
+                 bint zones_first=False):
         """What one group of clients is asked against, swapped in as a whole.
+
+        `lists` are groups of `(rules, action, ede)`, one group for a blocklist: within a group an allow rule of any list
+        wins; NXDOMAIN in a list means the group's `action`. They stand before the zones, or behind (`zones_first`).
 
         `python` are names (ASK_PYTHON rules, numbered by `list`) that Python answers first; `final`: nothing stands behind C, so that
         REFUSED is its to say; `closed`: Python sees every question; `note_blocked`: so it does every blocked one.
@@ -137,12 +144,23 @@ cdef class Stage:
         memset(view, 0, sizeof(dns_view))
         view.zones = zones.z if zones is not None else NULL
         view.cache = cache.c if cache is not None else NULL
-        view.rules = rules.r if rules is not None else NULL
+        cdef Rules rules
+        cdef uint32_t n = 0
+        if sum(len(group) for group in lists) > DNS_LISTINGS:
+            raise ValueError(f"at most {DNS_LISTINGS} lists fit in a view.")
+        for group in lists:
+            for rules, action, ede in group:
+                view.list[n].rules, view.list[n].action, view.list[n].ede = rules.r, action, ede
+                view.list[n].ends = 0
+                n += 1
+            if group:
+                view.list[n - 1].ends = 1
+        view.lists = n
         view.python = python.r if python is not None else NULL
         view.id, view.recursive, view.final, view.closed = id, recursive, final, closed
-        view.note_blocked, view.ede = note_blocked, ede
+        view.note_blocked, view.zones_first = note_blocked, zones_first
         self.s.views = max(self.s.views, number + 1)
-        self.kept[number] = (zones, cache, rules, python)
+        self.kept[number] = (zones, cache, lists, python)
 
     def answer(self, const uint8_t[::1] data not None, bytes ip=b"\x7f\0\0\1", *, double now=0, uint32_t wall=0,
                bint stream=False, bint encrypted=False, uint16_t idle=0):

@@ -13,7 +13,7 @@ cdef extern from "dns_policy.h" nogil:
     int dns_rules_add(dns_rules *rules, const uint8_t *name, size_t len, unsigned scope, unsigned action, uint16_t list)
     unsigned dns_rules_find(const dns_rules *rules, const dns_query *q, unsigned *labels, uint16_t *list)
     size_t dns_rules_size(const dns_rules *rules)
-    size_t dns_rule_reply(unsigned action, unsigned labels, const dns_server *, const dns_client *, const uint8_t *msg,
+    size_t dns_rule_reply(unsigned action, const dns_server *, const dns_client *, const uint8_t *msg,
                           const dns_query *q, uint16_t flags, uint16_t ede, uint8_t *out)
     int dns_rrl_init(dns_rrl *rrl, uint64_t slots, double rate, double burst, uint32_t slip, const dns_key *key)
     void dns_rrl_free(dns_rrl *rrl)
@@ -58,7 +58,8 @@ cdef extern from "dns_cache.h" nogil:
     uint32_t dns_cache_flush_name(dns_cache *cache, const uint8_t *name, size_t len, int tree, uint16_t qtype)
     const dns_entry *dns_cache_walk(const dns_cache *cache, uint64_t *at)
 
-NXDOMAIN, NODATA, ZERO, REFUSED, DROP_IT, TCP_ONLY, ASK_PYTHON, ALLOW, IMPORTANT = 1, 2, 3, 4, 5, 6, 7, 15, 16
+NXDOMAIN, NODATA, ZERO, REFUSED, DROP_IT, TCP_ONLY, ASK_PYTHON, ALWAYS_NXDOMAIN, ALLOW, IMPORTANT = (
+    1, 2, 3, 4, 5, 6, 7, 8, 15, 16)
 EXACT, BELOW, SUBTREE = 1, 2, 3
 
 MISS, HIT, STALE = 0, 1, 2
@@ -68,7 +69,7 @@ PUT_REASONS = {0: "stored", -1: "malformed", -2: "truncated", -3: "ttl", -4: "si
 
 
 cdef class Rules:
-    """A set of names with an action each; made once, then only read. About 50 octets for a rule.
+    """A set of names with an action each; filled once, then only read. About 60 octets for a rule.
 
     `rules` yields `(name, scope, action, list)`: an uncompressed wire name; EXACT, BELOW
     or SUBTREE; NXDOMAIN .. ALLOW, plus IMPORTANT to beat an allow rule of the same name; the
@@ -93,6 +94,15 @@ cdef class Rules:
 
     def __dealloc__(self):
         dns_rules_free(self.r)
+
+    def add(self, bytes name not None, int scope, int action, uint16_t number=0):
+        """One rule more. Not while a stage reads the set."""
+        cdef int failed = dns_rules_add(self.r, <const uint8_t *>PyBytes_AS_STRING(name), len(name), scope, action,
+                                        number)
+        if failed == -2:
+            raise MemoryError
+        if failed < 0:
+            raise FormatError(f"the rule for {name!r}: not a wire name.")
 
     def __len__(self):
         return self.r.count
@@ -122,7 +132,7 @@ cdef class Rules:
             return None
         if action == DROP_IT:
             return b""
-        cdef size_t n = dns_rule_reply(action, labels, &q.settings.s, &q.c, q.kept, &q.q, flags, ede, answer_room)
+        cdef size_t n = dns_rule_reply(action, &q.settings.s, &q.c, q.kept, &q.q, flags, ede, answer_room)
         return PyBytes_FromStringAndSize(<char *>answer_room, n)
 
 

@@ -1,7 +1,7 @@
 """Reads block and allow lists: hosts files, plain names, adblock syntax, RPZ (spec P3, P4).
 
 The kind is detected per file. What cannot be used is counted, never fatal.
-Imports names, namelist, zone.
+Imports names, namelist, zone, and the native DNS for its rules.
 """
 
 from __future__ import annotations
@@ -9,7 +9,12 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+try:
+    from .._native import dns as native
+except ImportError:
+    native = None  # type: ignore[assignment]
 from ..errors import FormatError
 from . import names, rrtypes, zonefile
 from .namelist import NameSet
@@ -22,6 +27,18 @@ _LOCAL_NAMES = frozenset(
 )
 _RPZ_ACTIONS = {b"\0": "nxdomain", b"\1*\0": "nodata", b"\x0crpz-passthru\0": "pass", b"\x08rpz-drop\0": "drop",
                 b"\x0crpz-tcp-only\0": "tcp"}  # fmt: skip
+
+
+_IN_C: dict[str | None, int] = (
+    {
+        "nxdomain": native.ALWAYS_NXDOMAIN,
+        "nodata": native.NODATA,
+        "drop": native.DROP_IT,
+        "tcp": native.TCP_ONLY,
+    }
+    if native is not None
+    else {}
+)
 
 
 @dataclass(slots=True)
@@ -66,6 +83,8 @@ class NameList:
         self.client_addresses: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Special]] = []
         self.unsupported = 0
         self.count = 0
+        self.rules: Any = native.Rules() if native is not None else None
+        """The same for C; rules that look at more than the name send the question to Python."""
 
     @classmethod
     def load(cls, path: Path) -> NameList:
@@ -93,8 +112,22 @@ class NameList:
         return made
 
     def _add(self, table: NameSet, text: str, line: int) -> None:
-        table.add(names.fold(names.from_text(text)), line)
+        name = names.fold(names.from_text(text))
+        table.add(name, line)
         self.count += 1
+        if self.rules is not None:
+            scope = native.SUBTREE if table is self.below or table is self.allow_below else native.EXACT
+            allow = table is self.allow_exact or table is self.allow_below
+            self.rules.add(name, scope, native.ALLOW if allow else native.NXDOMAIN)
+
+    def _special(self, table: dict[bytes, list[Special]], name: bytes, special: Special) -> None:
+        table.setdefault(name, []).append(special)
+        self.count += 1
+        if self.rules is not None:
+            scope = native.EXACT if table is self.special else native.SUBTREE
+            if name[:2] == b"\1*" and table is self.special_below:
+                name, scope = name[2:], native.BELOW
+            self.rules.add(name, scope, _native_action(special))
 
     def _hosts(self, line: str, number: int) -> None:
         words = line.partition("#")[0].split()
@@ -131,8 +164,7 @@ class NameList:
             self._add(allow if action == ALLOW else block, name, number)
             return
         table = self.special_below if below else self.special
-        table.setdefault(names.fold(names.from_text(name)), []).append(special)
-        self.count += 1
+        self._special(table, names.fold(names.from_text(name)), special)
 
     def _rpz(self, zone: Zone) -> None:
         for key, node in zone.nodes.items():
@@ -152,9 +184,11 @@ class NameList:
                 self.unsupported += 1
                 continue
             elif labels[0] == b"*":
-                self.special_below.setdefault(b"\1*" + names.join(labels[1:]), []).append(special)
+                self._special(self.special_below, b"\1*" + names.join(labels[1:]), special)
+                continue
             else:
-                self.special.setdefault(names.join(labels), []).append(special)
+                self._special(self.special, names.join(labels), special)
+                continue
             self.count += 1
 
     @staticmethod
@@ -221,6 +255,16 @@ class NameList:
         address = ipaddress.ip_address(text)
         fitting = [(n.prefixlen, s) for n, s in table if n.version == address.version and address in n]
         return self._rule(max(fitting, key=lambda pair: pair[0])[1]) if fitting else None
+
+
+def _native_action(special: Special) -> int:
+    """What C does for a rule of its own; whatever depends on more than the name is Python's."""
+    if special.types is None and not special.clients and special.action != IMPORTANT:
+        if special.action == ALLOW:
+            return native.ALLOW
+        if special.answer in _IN_C:
+            return _IN_C[special.answer]
+    return native.ASK_PYTHON | native.IMPORTANT
 
 
 def kind_of(text: str) -> str:

@@ -14,6 +14,7 @@ import ipaddress
 import os
 import threading
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from .._native import dns as native
@@ -36,6 +37,15 @@ WATCH = 0.5
 SWAP = 1.0
 WATCH_MANY = 10.0
 MANY = 2000
+LISTS = 32
+"""Lists that a view of the stage holds; steps with more are Python's."""
+ANSWERS = {
+    "nxdomain": native.NXDOMAIN,
+    "nodata": native.NODATA,
+    "zero": native.ZERO,
+    "refused": native.REFUSED,
+    "drop": native.DROP_IT,
+}
 LOOPBACK = Address("127.0.0.1", 0)
 _EDE = {"loading": 14, "expired": 24}
 
@@ -147,8 +157,10 @@ class NativeHalf:
         """Build what changed and swap it in. From any thread; the swap happens on the loop."""
         with self._lock:
             steps = self._steps()
-            zones = _reachable(steps)
+            zones = _reachable(step for step in steps if hasattr(step, "zones"))
             seen = (
+                tuple(id(one) for step in steps for one in getattr(step, "lists", ())),
+                bool(self.service.blocked),
                 tuple((id(z), z.state, z.version) for z in zones),
                 tuple(id(s) for s in self.service.steps),
                 sum(map(len, [*self.service.handlers.exact.values(), *self.service.handlers.wild.values()])),
@@ -169,12 +181,18 @@ class NativeHalf:
             install()
 
     def _steps(self) -> list[Any]:
-        """The first steps, as far as C can answer for them."""
-        found = []
+        """The first steps, as far as C can answer for them: zones and lists, either before the other."""
+        found: list[Any] = []
+        kinds: list[bool] = []
         for step in self.service.steps:
-            if not isinstance(getattr(step, "zones", None), lookup.Zones):
+            is_zones = isinstance(getattr(step, "zones", None), lookup.Zones)
+            turned = sum(a != b for a, b in pairwise([*kinds, is_zones]))
+            if turned > 1 or (not is_zones and _group(step) is None):
                 break
             found.append(step)
+            kinds.append(is_zones)
+        while sum(len(_group(step) or ()) for step in found) > LISTS:
+            found.pop()
         return found
 
     def _prepare(self, steps: list[Any], zones: list[Zone]) -> Any:
@@ -192,6 +210,9 @@ class NativeHalf:
             parts.append(kept[2])
         made = native.Zones(parts) if parts else None
         rules, groups = _handlers(service.handlers)
+        lists = [group for step in steps if (group := _group(step))]
+        zones_first = bool(steps) and hasattr(steps[0], "zones")
+        noted = bool(service.blocked)
         final = len(steps) == len(service.steps)
         closed = not service.native or bool(service.watchers)
         secrets = tuple(service.cookies.secrets) if service.cookies else ()
@@ -208,10 +229,13 @@ class NativeHalf:
                 0,
                 zones=made,
                 cache=self.cache,
+                lists=lists,
                 python=rules,
                 recursive=service.recursive,
                 final=final,
                 closed=closed,
+                note_blocked=noted,
+                zones_first=zones_first,
             )
 
         return install
@@ -307,6 +331,16 @@ def ranges(query: Prefixes, recursion: Prefixes, trusted: Prefixes) -> list[tupl
         if not found or found[-1][1] != meaning:
             found.append((edge.to_bytes(16, "big"), meaning))
     return found
+
+
+def _group(step: Any) -> list[tuple[native.Rules, int, int]] | None:
+    """The lists of a blocklist as the stage wants them; None when Python must look at the client too."""
+    if not hasattr(step, "lists") or not hasattr(step, "answer"):
+        return None
+    if any(one.rules is None or one.client_addresses for one in (step.allow, *step.lists)):
+        return None
+    action = native.ASK_PYTHON if step.address is not None else ANSWERS[step.answer]
+    return [(one.rules, action, step.ede) for one in (step.allow, *step.lists)]
 
 
 def _reachable(steps: Iterable[Any]) -> list[Zone]:
