@@ -9,7 +9,7 @@ import pytest
 PROGRAMS = Path(__file__).parent / "programs"
 
 
-@pytest.mark.parametrize("name", ["hello", "steps", "tracker", "quick", "jobs"])
+@pytest.mark.parametrize("name", ["hello", "steps", "tracker", "quick", "jobs", "control"])
 def test_the_program_proves_itself_and_exits_0(name):
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", PROGRAMS / f"{name}.py"],

@@ -80,6 +80,16 @@ class WebSocketConnection(Connection):
         await self._send({"type": "websocket.http.response.start", "status": status, "headers": []})
         await self._send({"type": "websocket.http.response.body", "body": b""})
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were queued and that the client has not taken."""
+        return self._unsent
+
+    @property
+    def max_unsent(self) -> int:
+        """Above so many bytes unsent the client is dropped."""
+        return self._max_unsent
+
     def is_connected(self) -> bool:
         """Whether both sides are open. Never waits."""
         return not self._closing

@@ -1,0 +1,324 @@
+"""UDP: links on reliable peers (ENet) over datagrams; the default carrier.
+
+Imports peers, addresses and the link. `UdpCarrier` is the server's half: a native stage of its own, or a rider on
+the module's Game. `open_udp` is the client's: one socket, one peer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ...address import Address, AnyAddress
+from ...connections.udp import UDPConnection
+from ...modes import UDP
+from ...peers.enet import Enet, caps_of
+from ...peers.peer import AT_ONCE, CODE_OF, CODES, DRAINED
+from ..errors import ConnectError
+from .link import Link, is_near
+
+RIDER = 0x54554D31
+"""The 32 bits of CONNECT by which a shared host knows clients of messages: TUM1."""
+OVERHEAD = 256
+"""Bytes of a carrier's message around the frame."""
+_LOOK = 32 * 1024
+_BATCH = 64
+
+
+def settings_of(max_message: int) -> dict[str, Any]:
+    """An ENet host for messages of this length. Rates are those of the house, which knows who is logged in."""
+    return {**caps_of(max_message + OVERHEAD, rate=0, byte_rate=0, queue_age=30.0), "ping": 1000}
+
+
+class PeerLink(Link):
+    """A link on one peer."""
+
+    def __init__(self, peer: Any) -> None:
+        super().__init__()
+        self.peer = peer
+        self.address = peer.address
+        self.host = peer.address.host
+        self.near = is_near(self.host)
+        self._since = 0
+        self._unsent = 0
+
+    def send(self, data: bytes) -> bool:
+        """See `Link.send`."""
+        self._since += len(data) + 48
+        sent: bool = self.peer.send(data)
+        return sent
+
+    @property
+    def unsent(self) -> int:
+        """See `Link.unsent`. Looked at every few bytes only: a look costs more than a message."""
+        if self._since + self._unsent > _LOOK:
+            view = self.peer.view()
+            self._unsent = 0 if view is None else view["queued_bytes"]
+            self._since = 0
+        return self._unsent + self._since
+
+    def progress(self) -> tuple[int, int]:
+        """Bytes that wait to be taken by the other side, and bytes of a long message that is arriving."""
+        view = self.peer.view()
+        return (0, 0) if view is None else (view["queued_bytes"], view["fragment_bytes"])
+
+    def close(self) -> None:
+        """See `Link.close`."""
+        self.peer.close(DRAINED, 0, "kicked")
+
+    def abort(self, word: str = "kicked") -> None:
+        """See `Link.abort`."""
+        self.peer.close(AT_ONCE, CODE_OF.get(word, CODE_OF["kicked"]), "kicked")
+
+
+def _word(word: str, code: int, by_peer: bool) -> str:
+    if by_peer:
+        return CODES.get(code, "left")
+    return {"timeout": "lost", "kicked": "closed", "left": "closed"}.get(word, word)
+
+
+class Riders:
+    """Peers to links: what a host tells, handed to who serves the links. The callbacks of a host, or of a Game."""
+
+    def __init__(self, accept: Callable[[Link], None]) -> None:
+        self._accept = accept
+
+    def joined(self, peer: Any) -> None:
+        """A peer has connected."""
+        peer.rider = link = PeerLink(peer)
+        self._accept(link)
+
+    def received(self, peer: Any, message: Any) -> None:
+        """A peer has sent a message."""
+        peer.rider.on_message(message.data)
+
+    def left(self, peer: Any, word: str, code: int, by_peer: bool, seconds: float) -> None:
+        """A peer has gone."""
+        link = getattr(peer, "rider", None)
+        if link is not None:
+            link.ended(_word(word, code, by_peer))
+
+
+class UdpCarrier:
+    """The server's half. `begin` on the server's loop; then `stages` and `route` are those of an extension."""
+
+    def __init__(self, accept: Callable[[Link], None], max_message: int, max_clients: int) -> None:
+        self._riders = Riders(accept)
+        self._settings = {**settings_of(max_message), "channels": 1, "max_peers": max_clients}
+        self.host: Any = None
+        self.game: Any = None
+        self._server: Any = None
+        self._staged = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, server: Any, failed: Callable[[Any, BaseException], None]) -> None:
+        """Make the host, or ride on the module's Game."""
+        self._server, self._loop = server, asyncio.get_running_loop()
+        self.game = next((e for e in server.extensions if hasattr(e, "ride")), None)
+        if self.game is not None:
+            self.game.ride(RIDER, self._riders)
+            return
+        if all(mode.mode is not UDP for mode in server.modes):
+            return
+        self.host = Enet().host(os.urandom(16), **self._settings)
+        self.host.joined, self.host.received, self.host.left = (
+            self._riders.joined, self._riders.received, self._riders.left,
+        )  # fmt: skip
+        self.host.failed = failed
+        self.host.wake = self._flush
+
+    def stages(self) -> list[Any]:
+        """The host as a native stage, where one runs."""
+        if self.host is None or not hasattr(self.host, "__tudp_stage__"):
+            return []
+        self._staged = True
+        return [self.host]
+
+    def route(self, c: Any) -> bool | None:
+        """Where no stage runs, packets come here: False when the host took it."""
+        if self._staged or self.host is None or not isinstance(c, UDPConnection):
+            return None
+        word = self.host.receive(time.monotonic_ns(), c.address, c.packet)
+        self._pump()
+        return None if word == "passed" else False
+
+    def push(self) -> None:
+        """Send what is queued once, though nothing is read any more."""
+        endpoint = self._endpoint()
+        if self.host is not None and endpoint is not None:
+            self.host.advance(time.monotonic_ns())
+            for data, to in self.host.outgoing():
+                endpoint.send(data, to)
+            endpoint.flush()
+
+    def end(self) -> None:
+        """Send what is queued and let go of everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.push()
+        self.host = None
+        self._staged = False
+
+    def _endpoint(self) -> Any:
+        return next(
+            (e for e in (getattr(m, "endpoint", None) for m in self._server.modes) if e is not None), None
+        )
+
+    def _flush(self) -> None:
+        endpoint = self._endpoint()
+        if endpoint is None:
+            return
+        if self._staged:
+            endpoint.wake()
+        elif self._timer is None and self._loop is not None:
+            self._timer = self._loop.call_later(0, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self.host is not None:
+            self.host.advance(time.monotonic_ns())
+            self._pump()
+
+    def _pump(self) -> None:
+        endpoint = self._endpoint()
+        for data, to in self.host.outgoing():
+            endpoint.send(data, to)
+        due = self.host.deadline()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if due is not None and self._loop is not None:
+            self._timer = self._loop.call_later(max(0.0, (due - time.monotonic_ns()) / 1e9), self._ring)
+
+
+# -- the client -----------------------------------------------------------------------------------
+
+
+class UdpClientLink(PeerLink):
+    """The client's end: a socket of its own, read on the running loop."""
+
+    def __init__(self, address: Address, max_message: int) -> None:
+        self._host = Enet(checksum=False).host(
+            os.urandom(16), accept=0, channels=1, **settings_of(max_message)
+        )
+        self._host.joined, self._host.received, self._host.left = self._joined, self._received, self._left
+        self._host.wake = self._soon
+        self._loop = asyncio.get_running_loop()
+        self.joined: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+        self._flushing = False
+        self._sock: socket.socket | None = socket.socket(address.family, socket.SOCK_DGRAM)
+        try:
+            self._sock.setblocking(False)
+            self._sock.connect(address.sockaddr())
+        except BaseException:
+            self._sock.close()
+            raise
+        self._loop.add_reader(self._sock.fileno(), self._readable)
+        super().__init__(self._host.connect(address, 1, RIDER, now=time.monotonic_ns()))
+
+    def close(self) -> None:
+        """See `Link.close`."""
+        super().close()
+        self._soon()
+
+    def abort(self, word: str = "kicked") -> None:
+        """See `Link.abort`."""
+        super().abort(word)
+        self._turn()
+        self._shut("closed")
+
+    def _joined(self, peer: Any) -> None:
+        if not self.joined.done():
+            self.joined.set_result(None)
+
+    def _received(self, peer: Any, message: Any) -> None:
+        self.on_message(message.data)
+
+    def _left(self, peer: Any, word: str, code: int, by_peer: bool, seconds: float) -> None:
+        self._shut(_word(word, code, by_peer))
+
+    def _readable(self) -> None:
+        sock, host, address = self._sock, self._host, self.address
+        now = time.monotonic_ns()
+        for _ in range(_BATCH):
+            try:
+                data = sock.recv(65536)  # type: ignore[union-attr]
+            except (BlockingIOError, InterruptedError):
+                break
+            except OSError:
+                continue  # refused: nobody listens (yet); the timers know what to do
+            host.receive(now, address, data)
+            if self._sock is None:
+                return
+        self._turn()
+
+    def _soon(self) -> None:
+        if not self._flushing and self._sock is not None:
+            self._flushing = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._flushing = False
+        if self._sock is None:
+            return
+        now = time.monotonic_ns()
+        self._host.advance(now)
+        if self._sock is None:
+            return
+        for data, _ in self._host.outgoing():
+            try:
+                self._sock.send(data)
+            except OSError:
+                pass  # lost, as datagrams are
+        due = self._host.deadline()
+        if due is not None and (self._timer is None or due < self._timer_at):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = due
+            self._timer = self._loop.call_later(max(0.0, (due - now) / 1e9), self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._turn()
+
+    def _shut(self, word: str) -> None:
+        if self._sock is None:
+            return
+        self._loop.remove_reader(self._sock.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._sock.close()
+        self._sock = None
+        if not self.joined.done():
+            self.joined.set_exception(ConnectError(f"{self.address} did not take the connection: {word}"))
+            self.joined.exception()  # somebody may have stopped waiting
+        self._host.wake = None
+        self.ended(word)
+
+
+async def open_udp(address: AnyAddress, timeout: float, max_message: int) -> UdpClientLink:
+    """Connect a peer. `ConnectError` when nobody takes it within `timeout` seconds."""
+    try:
+        where = Address.resolve(address)
+        link = UdpClientLink(where, max_message)
+    except (OSError, ValueError) as error:
+        raise ConnectError(f"{address} cannot be reached: {error}") from None
+    try:
+        async with asyncio.timeout(timeout):
+            await link.joined
+    except TimeoutError:
+        raise ConnectError(
+            f"nobody answered at {where} in {timeout} s. Is a messages server running there?"
+        ) from None
+    finally:
+        if not link.joined.done() or link.joined.cancelled() or link.joined.exception() is not None:
+            link.abort()
+    return link
