@@ -1,6 +1,7 @@
 # What type checkers see of the front door: every public name, at its home.
 from . import dns as dns
 from . import game as game
+from . import messages as messages
 from . import peers as peers
 from . import testing as testing
 from .address import IP4 as IP4
