@@ -14,10 +14,12 @@ SEEDS ?= 10000
 run: build
 	$(BIN)/python -m toolips_udp run examples/dns/answers.py --udp 127.0.0.1:5300 --tcp 127.0.0.1:5300 --live
 
-# the environment: the native core is left to `build`, which makes it in place, once
+# The environment. The native core is left to `build`, which makes it in place, once; compat mode puts this
+# folder on the path, so that Cython finds the .pxd files of an editable install too.
 $(VENV)/made: pyproject.toml
 	$(PY) -m venv $(VENV)
-	TOOLIPS_UDP_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	TOOLIPS_UDP_PURE=1 $(BIN)/pip install --quiet --disable-pip-version-check \
+		--config-settings editable_mode=compat -e '.[test]'
 	touch $@
 
 build: $(VENV)/made
