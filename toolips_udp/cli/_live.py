@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import threading
 from collections.abc import Mapping
@@ -13,9 +14,13 @@ EVERY = 1.0
 
 
 def to_try(text: str | None) -> list[str]:
-    """The indented lines of a module's docstring that are commands, but not the one that serves it."""
-    lines = (text or "").splitlines()
-    return [line.strip() for line in lines if line.startswith("    ") and "toolips_udp run" not in line]
+    """The commands of a module's docstring: the lines that stand with the one that serves it."""
+    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
+        lines = [line.strip() for line in paragraph.splitlines()]
+        others = [line for line in lines if "toolips_udp run" not in line]
+        if len(others) < len(lines):
+            return others
+    return []
 
 
 def line_of(now: Mapping[str, int], before: Mapping[str, int], seconds: float) -> str:
