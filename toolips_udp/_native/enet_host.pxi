@@ -542,6 +542,11 @@ cdef class Host:
         en_peer_set_user(at, <void *>peer)
         return peer
 
+    def new_id(self):
+        """An id for a peer of another transport of the same game."""
+        self.next_id += 1
+        return self.next_id - 1
+
     # ---- sending ----
 
     cdef en_block *payload(self, object data) except NULL:

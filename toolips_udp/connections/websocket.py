@@ -135,6 +135,14 @@ class WebSocketConnection(Connection):
         self._out.append(event)
         self._ring.set()
 
+    def withdraw(self, match: Callable[[bytes], bool]) -> int:
+        """Take back binary messages that wait and that `match` says yes to; how many."""
+        stale = [event for event in self._out if "bytes" in event and match(event["bytes"])]
+        for event in stale:
+            self._out.remove(event)
+            self._unsent -= len(event["bytes"])
+        return len(stale)
+
     def write(self, *parts: Any) -> None:
         """Queue each part as a message."""
         for part in parts:

@@ -20,7 +20,7 @@ _ROOMS = {
     "tick": "Tick",
     "history": "History",
 }
-_PEERS = "Client Delivery RELIABLE SEQUENCED UNSEQUENCED Enet Leave Peer PeerStats Refuse"
+_PEERS = "Client Delivery RELIABLE SEQUENCED UNSEQUENCED Enet Leave Peer PeerStats Refuse WebSocket"
 _HOMES = {name: f"{__name__}.{room}" for room, names in _ROOMS.items() for name in names.split()}
 _HOMES |= dict.fromkeys(_PEERS.split(), "toolips_udp.peers")
 

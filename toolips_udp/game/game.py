@@ -15,15 +15,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ..connections.udp import UDPConnection
+from ..counters import DROPS
 from ..errors import StartError
 from ..extensions.base import Extension
 from ..peers.delivery import Delivery
 from ..peers.enet import Enet, caps_of
 from ..peers.peer import AT_ONCE, CODE_OF, Leave, Peer, Refuse
 from ..peers.typed import TypedMessages, encode
+from ..peers.websocket import WebSocket
 from ..typed import Malformed
 from . import feedback, inputs
 from .admission import Bans, Vanished
+from .browsers import Browsers
 from .godot3 import Godot3
 from .room import Member, Room, RoomKind, Rooms
 from .tick import Agenda
@@ -64,6 +68,11 @@ class Game(Extension):
 
     answers = True
 
+    @property
+    def member(self) -> type:
+        """What every peer of a game has."""
+        return GamePeer
+
     def __init__(
         self,
         *transports: Any,
@@ -100,6 +109,7 @@ class Game(Extension):
             "ping": round(ping * 1000),
         }
         self._dialect = Godot3() if dialect else None
+        self.hall = Browsers(self)
         self._peers: dict[int, Any] = {}
         self.peers: Mapping[int, Any] = MappingProxyType(self._peers)
         """Everybody, by id. Take `list(game.peers.values())` before peers may leave in a loop that awaits."""
@@ -208,6 +218,8 @@ class Game(Extension):
         if self._dialect is not None:
             return sum(peer.send(data, channel, delivery) for peer in peers if peer not in exclude)
         queued: int = self.host.broadcast(peers, data, channel, delivery, fragment, exclude)
+        if self.hall.carried:
+            return queued + self.hall.broadcast(peers, data, channel, delivery, exclude)
         return queued
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
@@ -274,13 +286,22 @@ class Game(Extension):
         self._staged = True
         return [self.host]
 
-    def route(self, c: Any) -> bool | None:
-        """Where no native stage runs, packets come here: False when the host took it."""
-        if self._staged:
+    def route(self, c: Any) -> Any:
+        """Where no native stage runs, packets come here: False when the host took it, or the word of its end."""
+        if self._staged or not isinstance(c, UDPConnection):
             return None
+        failed = self.host.messages_failed
         word = self.host.receive(self._now(), c.address, c.packet)
-        self._pump(c)
-        return None if word == "passed" else False
+        self._pump()
+        if word == "passed":
+            return None
+        cast(Any, c).answered = True
+        return "handler_failed" if self.host.messages_failed > failed else word if word in DROPS else False
+
+    @property
+    def page_routes(self) -> list[Any]:
+        """Where HTTP mode finds the WebSockets of this game."""
+        return [t.route(cast(Any, self.hall)) for t in self.transports if isinstance(t, WebSocket)]
 
     def on_stop(self, server: Server) -> None:
         """Tell everybody, flush, end rooms and ticks."""
@@ -296,7 +317,7 @@ class Game(Extension):
                     endpoint.send(data, to)
                 endpoint.flush()
             else:
-                self._pump(None)
+                self._pump()
         self._vanished.end()
         for task in self._tasks:
             task.cancel()
@@ -439,9 +460,9 @@ class Game(Extension):
     def _ring(self) -> None:
         self._timer = None
         self.host.advance(self._now())
-        self._pump(None)
+        self._pump()
 
-    def _pump(self, c: Any) -> None:
+    def _pump(self) -> None:
         """Without a stage: send what the host has, and be back when it wants to be."""
         endpoint = self._endpoint()
         for data, to in self.host.outgoing():

@@ -13,6 +13,7 @@ _ROOMS = {
     "peer": "Peer PeerStats Leave Refuse LEAVE_WORDS CODES",
     "enet": "Enet",
     "client": "Client",
+    "websocket": "WebSocket",
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
 __all__ = list(_HOMES)

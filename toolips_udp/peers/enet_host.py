@@ -379,6 +379,10 @@ class Host:
 
     # ---- what users call ----
 
+    def new_id(self) -> int:
+        """An id for a peer of another transport of the same game."""
+        return next(self._ids)
+
     def payload(self, data: Any) -> bytes:
         """The bytes of what is to be sent."""
         if isinstance(data, str):

@@ -1,0 +1,95 @@
+"""Browsers in a game: the WebSocket carrier on the HTTP mode of the same server."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+
+import pytest
+
+from toolips_udp import HTTP, UDP, serve
+from toolips_udp.game import SEQUENCED, Client, Enet, Game, WebSocket
+
+websockets = pytest.importorskip("websockets.asyncio.client")
+
+
+def run(game: Game, story) -> object:
+    module = types.ModuleType("match")
+    module.game = game  # type: ignore[attr-defined]
+    with serve((UDP, HTTP), module, ("127.0.0.1:0", "127.0.0.1:0")) as server:
+        page = next(a for mode, a in server.addresses.items() if str(mode) != str(UDP))
+
+        async def told() -> object:
+            async with asyncio.timeout(20):
+                return await story(server, f"ws://{page}/play")
+
+        return asyncio.run(told())
+
+
+def test_a_browser_and_an_enet_client_hear_each_other_in_one_room():
+    game, seen = Game(Enet(), WebSocket("/play")), []
+    lobby = game.room("lobby")
+    game.on_join(lambda peer: peer.enter(lobby))
+    game.on_leave(lambda peer, leave: seen.append((peer.transport, leave.word)))
+
+    @lobby.on_message
+    def say(room, peer, m):
+        room.broadcast(peer.transport.encode() + b": " + m.data, exclude=peer)
+
+    async def story(server, url):
+        async with websockets.connect(url) as page, Client(server.address) as me:
+            await page.send(b"\0\0hello from the page")
+            assert (await me.receive(5)).data == b"websocket: hello from the page"
+            me.send(b"hello back")
+            assert await page.recv() == b"\0\0enet: hello back"
+            assert game.broadcast(b"all") == 2
+            assert await page.recv() == b"\0\0all"
+        await asyncio.sleep(0.2)
+
+    run(game, story)
+    assert sorted(seen) == [("enet", "left"), ("websocket", "left")]
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [("text", 1003), (b"\0", 4908), (b"\7\0x", 4908), (b"\0\3x", 4908), (b"\0\0" + bytes(2000), 1009)],
+)
+def test_b31_frames_that_are_none_close_with_a_code(frame, code):
+    game, seen = Game(Enet(), WebSocket("/play"), max_message=1000), []
+    game.on_leave(lambda peer, leave: seen.append(leave.word))
+
+    async def story(server, url):
+        async with websockets.connect(url) as page:
+            await page.send(frame)
+            with pytest.raises(Exception) as ended:
+                await page.recv()
+            assert ended.value.rcvd.code == code
+        await asyncio.sleep(0.1)
+
+    run(game, story)
+    assert seen == ["too_big" if code == 1009 else "malformed"]
+
+
+def test_a_kicked_browser_is_told_the_code_and_sequenced_messages_keep_the_newest():
+    game = Game(Enet(), WebSocket("/play"))
+
+    @game.on_message
+    def many(peer, m):
+        for n in range(50):
+            peer.send(b"%d" % n, 1, SEQUENCED)
+        peer.kick(31, drain=True) if m.data == b"end" else None
+
+    async def story(server, url):
+        async with websockets.connect(url) as page:
+            await page.send(b"\0\0go")
+            got = [await page.recv()]
+            while got[-1] != b"\1\x0149":
+                got.append(await page.recv())
+            assert len(got) < 50
+            peer = next(iter(game.peers.values()))
+            server.on_loop(lambda: peer.kick(31, drain=False))
+            with pytest.raises(Exception) as ended:
+                await page.recv()
+            assert ended.value.rcvd.code == 4031
+
+    run(game, story)
