@@ -18,6 +18,7 @@ from toolips_udp import (
     UDP,
     Extension,
     StartError,
+    access,
     get_args,
     get_cookies,
     get_headers,
@@ -25,6 +26,7 @@ from toolips_udp import (
     get_method,
     get_post,
     handler,
+    limits,
     mount,
     request,
     route,
@@ -332,6 +334,16 @@ def test_extensions_are_shared_with_udp_and_false_ends_the_request(site):
     assert client.ask("/mine").body == b"mine"
     assert len(seen) == 4 and seen[1:] == ["Connection"] * 3
     assert client.server.counters["ended"] == 1
+
+
+def test_sources_that_may_not_ask_or_ask_too_often_get_403_and_429(site):
+    home = route("/", lambda c: c.write("x"))
+    denied = site(home, access(deny=["127.0.0.1"]))
+    assert denied.ask("/").status == 403
+    assert denied.server.counters["denied"] == 1
+    limited = site(home, limits(rate=1, burst=2, loopback=True))
+    assert [limited.ask("/").status for _ in range(3)] == [200, 200, 429]
+    assert limited.server.counters["limited"] == 1
 
 
 def test_a_route_reaches_the_udp_servers_data_and_counters(site):

@@ -21,12 +21,14 @@ from toolips_udp import (
     Extension,
     MultiHandler,
     StartError,
+    access,
     continue_connection,
     get_ip,
     get_ip4,
     handler,
     is_closed,
     is_connected,
+    limits,
     read_all,
     request,
     serve,
@@ -612,6 +614,25 @@ def test_tt_01_extensions_run_once_per_connection_in_order_and_false_ends_it():
                     assert read_to_end(client) == expected
     assert seen == ["127.0.0.1", "127.0.0.1"]
     assert (server.counters["handled"], server.counters["ended"]) == (1, 1)
+
+
+def test_a_source_that_may_not_ask_is_refused_over_tcp_as_over_udp():
+    module = SimpleNamespace(main=template, doorman=access(deny=["127.0.0.0/8"]))
+    with served(module) as server, connect(server) as client:
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+        until(lambda: server.counters["denied"] == 1)
+
+
+def test_a_source_over_its_rate_is_refused_over_tcp_as_over_udp():
+    module = SimpleNamespace(main=template, slowly=limits(rate=1, burst=3, loopback=True))
+    with served(module) as server:
+        for _ in range(5):
+            with connect(server) as client, contextlib.suppress(OSError):
+                client.sendall(b"x")
+                client.recv(100)
+        assert server.counters["limited"] == 2
+    assert server.counters["handled"] == 3
 
 
 def test_an_extension_may_serve_the_connection_by_itself():

@@ -107,6 +107,14 @@ class Site:
         self.counters[RECEIVED] += 1
         self.counters[WORDS.index(word)] += 1
 
+    def _refused(self, c: Connection) -> tuple[int, int] | None:
+        """Status and word for a source that may not ask, or not so often."""
+        for guard in self.pipeline.guards:
+            word = guard(c.address, self.clock())
+            if word is not None:
+                return (429 if word == "limited" else 403), WORDS.index(word)
+        return None
+
     # -- a request -----------------------------------------------------------
 
     async def _request(self, scope: dict[str, Any], receive: Any, send: Any) -> int:
@@ -149,6 +157,10 @@ class Site:
     async def _answer(self, c: Connection) -> int:
         who: Any = None
         try:
+            refused = self._refused(c)
+            if refused is not None:
+                await self._error(c, refused[0], "")
+                return refused[1]
             for step in self.pipeline.steps:
                 said = step(c)
                 if said is False and c.answered:
@@ -241,6 +253,10 @@ class Site:
         if not self.is_own_origin(c):
             await c.refuse(403)
             return DENIED
+        refused = self._refused(c)
+        if refused is not None:
+            await c.refuse(refused[0])
+            return refused[1]
         route: Any = None
         try:
             for step in self.pipeline.steps:

@@ -106,6 +106,7 @@ class TCPMode(ModeServer):
             counters=self._totals,
             tls=self._tls,
             owner=self,
+            guard=self._guard,
         )
         self.listener.attach(asyncio.get_running_loop())
 
@@ -162,6 +163,15 @@ class TCPMode(ModeServer):
     def unfinished(self) -> list[str]:
         """The clients whose handler had not ended when the drain time was over."""
         return self._unfinished
+
+    def _guard(self, address: Address, now: float) -> str | None:
+        """The word for a source that may not ask, or not so often."""
+        assert self.pipeline is not None
+        for guard in self.pipeline.guards:
+            word = guard(address, now)
+            if word is not None:
+                return word
+        return None
 
     # -- one connection ----------------------------------------------------
 

@@ -119,7 +119,8 @@ class Listener:
 
     `serve` returns the index of the word under which the connection counts. With
     `counts_connections=False` only refused ones are counted here. `owner` is for
-    the connections, which reach their server through it.
+    the connections, which reach their server through it. `guard` is asked with
+    address and time before a connection is made; a word refuses it.
     `counters` is a writable sequence of `SIZE` integers, shared with other
     endpoints of the same server if they run on the same loop.
     """
@@ -135,6 +136,7 @@ class Listener:
         tls: ssl.SSLContext | None = None,
         owner: Any = None,
         counts_connections: bool = True,
+        guard: Callable[[Address, float], str | None] | None = None,
     ) -> None:
         self.sock = sock
         self.owner = owner
@@ -146,6 +148,7 @@ class Listener:
         self.draining = False
         self.counts_connections = counts_connections
         self.connections: set[Any] = set()
+        self._guard = guard
         self._connect = connect
         self._serve = serve
         self._per_address: dict[str | bytes, int] = {}
@@ -235,6 +238,10 @@ class Listener:
 
     def _admit(self, client: socket.socket, address: Address) -> None:
         limits = self.limits
+        word = None if self._guard is None else self._guard(address, self.loop.time())
+        if word is not None:
+            self._refuse(client, WORDS.index(word))
+            return
         place = place_of(address.host)
         held = self._per_address.get(place, 0)
         if held >= limits.max_per_address and not (limits.exempt_loopback and is_loopback(address.host)):
