@@ -150,6 +150,19 @@ def test_a_forwarder_caches_and_its_cache_is_dumped_and_flushed(served, zone_fil
     assert command("ctl", "cache", "dump", "--pid", pid).stdout.strip() == ""
 
 
+def test_serve_with_workers_answers_and_reloads_without_a_gap(served, zone_file):
+    running = served("--zone", f"example.test={zone_file}", "--workers", "2")
+    assert running.query("www.example.test", "A", "--short").stdout == "192.0.2.1\n"
+    assert running.query("www.example.test", "A", "--short", "--tcp").stdout == "192.0.2.1\n"
+    zone_file.write_text(ZONE.replace("192.0.2.1", "192.0.2.2"))
+    running.process.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 10
+    while running.query("www.example.test", "A", "--short").stdout != "192.0.2.2\n":
+        assert running.last.returncode == 0, running.last.stderr
+        assert time.monotonic() < deadline
+    assert running.end()[0] == 0
+
+
 def test_serve_says_what_is_wrong_and_exits_three(tmp_path, zone_file):
     bad = tmp_path / "bad.test.zone"
     bad.write_text("@ 60 SOA a b 1 2 3 4 5\nx 60 A 1.2.3\n")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,7 +93,7 @@ def progress(records: int) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from ...dns import control, metrics, settings
+    from ...dns import ready, settings
     from ...dns.listeners import split
     from ...modes import TCP, UDP
     from ...starting import start
@@ -102,32 +103,21 @@ def run(options: argparse.Namespace) -> int:
         return 0
     log_to_stderr()
     config, folder = configuration(options)
-    service = settings.build((config, folder), strict=options.strict, progress=progress)
     table = config.service
-    if table.handlers:
-        settings.add_handlers(service, folder / table.handlers)
-    if table.query_log:
-        from ...dns.querylog import QueryLog
-
-        service.watchers.append(QueryLog(folder / table.query_log, table.query_log_sample).note)
     kinds, address, _ = split(table.listen[0])
     modes = tuple({"udp": UDP, "tcp": TCP}[kind] for kind in kinds if kind in ("udp", "tcp"))
     if not modes:
         raise StartError(
             f"the first listen address is {table.listen[0]}: expected an address for UDP and TCP first."
         )
-    control.install(service)
-    metrics.install(service)
+    extra: dict[str, Any] = {"admin": table.admin} if table.admin else {}
+    service = ready.ready(config, folder, strict=options.strict, progress=progress)
     for zone in service.zones():
         for warning in zone.warnings[:20]:
             print(warning, file=sys.stderr)
-    extra = {"admin": table.admin} if table.admin else {}
-    start(
-        modes,
-        SimpleNamespace(__name__="dns", service=service),
-        str(address),
-        workers=table.workers,
-        block=True,
-        **extra,
-    )
+    module: Any = SimpleNamespace(__name__="dns", service=service)
+    if table.workers > 1:
+        os.environ[ready.VARIABLE] = ready.packed(config, folder, options.strict)
+        module = "toolips_udp.dns.served"
+    start(modes, module, str(address), workers=table.workers, block=True, **extra)
     return 0

@@ -1,0 +1,39 @@
+"""The service of a configuration, ready to be served: `dns serve` and its workers.
+
+Imports settings, control, metrics, querylog.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from . import control, metrics
+from .querylog import QueryLog
+from .service import Service
+from .settings import Config, add_handlers, build
+
+VARIABLE = "TOOLIPS_UDP_DNS_SERVED"
+
+
+def packed(config: Config, folder: Path, strict: bool) -> str:
+    """A configuration as the text of the environment variable."""
+    return json.dumps([msgspec.json.encode(config).decode(), str(folder.resolve()), strict])
+
+
+def ready(
+    config: Config, folder: Path, *, strict: bool = False, progress: Callable[[int], None] | None = None
+) -> Service:
+    """The service of a configuration with its handlers, log, metrics and control commands."""
+    service = build((config, folder), strict=strict, progress=progress)
+    table = config.service
+    if table.handlers:
+        add_handlers(service, folder / table.handlers)
+    if table.query_log:
+        service.watchers.append(QueryLog(folder / table.query_log, table.query_log_sample).note)
+    control.install(service)
+    metrics.install(service)
+    return service
