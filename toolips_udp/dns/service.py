@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import StartError, ToolipsError
 from ..extensions.base import Extension
@@ -80,7 +80,11 @@ class Service(Extension):
     >>> service = Service(Zone.load("example.org.zone"), id="ns1")
     """
 
-    answers: Any = True  # the flag of Extension; `service.answers(...)` is the decorator, see below
+    if TYPE_CHECKING:
+        answers: Decorator  # type: ignore[assignment]
+    else:
+        answers = True
+        """The flag of an extension; in an instance, the decorator of `Decorator`."""
 
     def __init__(
         self,
