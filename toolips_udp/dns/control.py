@@ -28,9 +28,17 @@ def status(service: Service) -> dict[str, Any]:
         "cache": [{"entries": len(c), "octets": c.used, **c.counters} for c in _caches(service)],
         "upstreams": upstreams(service),
         "blocked": [step.counters for step in service.every_step() if hasattr(step, "lists")],
-        "native": service.half.stage.counters if service.half is not None else "Python answers",
+        "native": _native(service),
         "reloads": service.reloads,
     }
+
+
+def _native(service: Service) -> dict[str, Any] | str:
+    """What C answered, by source, and what it passed on."""
+    if service.half is None:
+        return "Python answers"
+    counters = service.half.stage.counters
+    return {**counters["sources"], **{word: counters[word] for word in ("passed", "limited", "slipped")}}
 
 
 def upstreams(service: Service) -> list[str]:

@@ -27,8 +27,8 @@ from .tsig import Keys
 from .views import DNS64, View
 
 
-class Base(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, rename="kebab"):
-    """Keys are written with dashes or, in one word, as they are; unknown ones are refused."""
+class Base(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Unknown keys are refused."""
 
 
 class Tls(Base):

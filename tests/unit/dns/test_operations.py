@@ -1,0 +1,150 @@
+"""Metrics, the query log, control commands and settings of a service (spec section 9)."""
+
+import json
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from toolips_udp import dns
+from toolips_udp.dns import control, metrics, settings
+from toolips_udp.dns.querylog import QueryLog
+from toolips_udp.errors import StartError, ToolipsError
+
+ZONE = "@ 60 SOA a b 7 2 3 4 5\n@ 60 NS a\nwww 60 A 192.0.2.1\n"
+
+
+def test_o4_metrics_are_prometheus_text_and_hold_no_name_of_a_client(dns_net):
+    upstream = dns_net.authority("up.test", "www 60 A 192.0.2.1")
+    service = dns.Service(
+        dns.Zone.from_text(ZONE, 'we"ird.test'), dns.Forward(upstream), limit=dns.RateLimit(slots=1024)
+    )
+    made = metrics.Metrics(service)
+    client = dns_net.serve(service)
+    client.ask('www.we\\"ird.test')
+    client.ask("www.up.test")
+    client.ask("www.up.test")
+    client.ask("nx.up.test", transport="tcp")
+    families = {f.name: f for f in text_string_to_metric_families(made.text())}
+    answers = {tuple(s.labels.values()): s.value for s in families["toolips_dns_answers"].samples}
+    assert answers["NOERROR", "zone"] == 1 and answers["NOERROR", "cache"] == 1
+    assert answers["NOERROR", "forward"] == 1 and answers["NXDOMAIN", "forward"] == 1
+    assert families["toolips_dns_zone_serial"].samples[0].value == 7
+    assert families["toolips_dns_upstream_queries"].samples[0].value == 2
+    assert families["toolips_dns_cache_hits"].samples[0].value == 1
+    assert "127.0.0.1" not in made.text() and "www" not in made.text()
+
+
+def test_o5_the_query_log_writes_one_escaped_line_for_each_answer(dns_net, tmp_path):
+    log = QueryLog(tmp_path / "log")
+    service = dns.Service(dns.Zone.from_text(ZONE, "z.test"))
+    service.watchers.append(log.note)
+    client = dns_net.serve(service)
+    for name in ("www.z.test", "a\\010b\\027[31m.z.test", "x.other"):
+        client.ask(name)
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [(line["name"], line["rcode"]) for line in lines] == [
+        ("www.z.test.", "NOERROR"),
+        ("a\\010b\\027[31m.z.test.", "NXDOMAIN"),
+        ("x.other.", "REFUSED"),
+    ]
+    assert lines[0]["client"] == "127.0.0.1" and lines[0]["source"] == "zone" and lines[2]["ede"] == 20
+
+
+def test_a_sampled_log_writes_a_share_of_the_answers(dns_net, tmp_path):
+    log = QueryLog(tmp_path / "log", sample=0.0)
+    service = dns.Service(dns.Zone.from_text(ZONE, "z.test"))
+    service.watchers.append(log.note)
+    dns_net.serve(service).ask("www.z.test")
+    log.close()
+    assert (tmp_path / "log").read_text() == "" and log.lost == 0
+
+
+def test_o6_the_cache_is_dumped_and_flushed_by_name_tree_and_type(dns_net):
+    upstream = dns_net.authority("up.test", "*.a 60 A 192.0.2.1\n*.a 60 TXT x\n")
+    service = dns.Service(dns.Forward(upstream))
+    client = dns_net.serve(service)
+    for name, rtype in [
+        ("1.a.up.test", "A"),
+        ("1.a.up.test", "TXT"),
+        ("2.a.up.test", "A"),
+        ("nx.up.test", "A"),
+    ]:
+        client.ask(name, rtype)
+    assert control.flush(service, "1.a.up.test", False, "TXT") == "1 entries forgotten"
+    assert control.flush(service, "a.up.test", True, None) == "2 entries forgotten"
+    assert control.status(service)["cache"][0]["entries"] == 1
+    assert control.flush(service, None, False, None) == "1 entries forgotten"
+    assert control.upstreams(service)[0].startswith("udp://192.0.2.1:53 up")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[servise]\n", "servise"),
+        ("[[zone]]\nnam = 'x'\n", "nam"),
+        ("[service]\nworkers = 'two'\n", "workers"),
+        ("nonsense", "TOML"),
+        ("[[zone]]\nname = 'e.test'\n", "neither a file nor primaries"),
+        ("[[zone]]\nfile = 'x'\n", "no name"),
+        ("[service.cache]\nsize = 'much'\n[[forward]]\nto = ['192.0.2.1']\n", "size"),
+        ("[[forward]]\nto = ['nowhere']\n", "address"),
+        ("[[key]]\nname = 'k'\nsecret = 'c2hvcnQ='\n", "16 octets"),
+    ],
+)
+def test_a_wrong_configuration_names_the_key(tmp_path, text, said):
+    path = tmp_path / "server.toml"
+    path.write_text(text)
+    with pytest.raises(ToolipsError, match=said):
+        settings.build(settings.read(path))
+
+
+def test_a_whole_configuration_makes_views_transfers_lists_and_forwarders(tmp_path):
+    (tmp_path / "z.test.zone").write_text(ZONE)
+    (tmp_path / "ads.txt").write_text("0.0.0.0 ads.net\n")
+    path = tmp_path / "server.toml"
+    path.write_text(
+        """
+rebinding = true
+[service]
+listen = ["127.0.0.1:5300", "127.0.0.2:5300"]
+access = { recursion = ["10.0.0.0/8"] }
+[[key]]
+name = "xfr"
+secret = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+[[view]]
+name = "office"
+clients = ["10.0.0.0/8"]
+[[zone]]
+name = "z.test"
+file = "z.test.zone"
+transfer_to = [{ address = "192.0.2.53", key = "xfr" }]
+notify = ["192.0.2.53"]
+[[zone]]
+name = "copy.test"
+primaries = [{ address = "192.0.2.54", key = "xfr" }]
+[[zone]]
+name = "z.test"
+file = "z.test.zone"
+view = "office"
+[[blocklist]]
+file = "*.txt"
+[[forward]]
+to = ["192.0.2.1"]
+dns64 = "64:ff9b::/96"
+[[forward]]
+zone = "corp.example"
+to = ["192.0.2.2"]
+[limit]
+rate = 10
+"""
+    )
+    service = settings.build(settings.read(path))
+    kinds = [type(step).__name__ for step in service.steps]
+    assert kinds == ["View", "Blocklist", "Rebinding", "ZoneStore", "Secondary", "Forward", "DNS64"]
+    assert service.limit is not None and service.limit.rate == 10 and service.listen == ("127.0.0.2:5300",)
+    assert service.transfers is not None and len(service.transfers.rules) == 1
+    assert set(settings.schema()["$defs"]) >= {"Config", "ZoneTable", "ForwardTable"}
+    with pytest.raises(StartError, match=r"z\.test\.zone"):
+        (tmp_path / "z.test.zone").write_text("broken")
+        settings.build(settings.read(path))
