@@ -96,8 +96,13 @@ class Group:
 
     def _place(self, index: int, process: Process, state: bytes | None = None) -> None:
         process.index = index
+        process.started = True
         self.active[index] = process
         process.tell({"do": "serve", "index": index, "packets": self._kept_out()}, state)
+
+    def _prepare(self, index: int, process: Process) -> None:
+        process.started = True
+        process.tell({"do": "prepare", "index": index, "packets": self._kept_out()})
 
     async def _make_spare(self) -> None:
         if self._closing or self.spare is not None:
@@ -204,7 +209,7 @@ class Group:
                 for process in fresh:
                     await process.hear("ready", BOOT)
                 for index, process in enumerate(fresh):
-                    process.tell({"do": "prepare", "index": index, "packets": self._kept_out()})
+                    self._prepare(index, process)
                 for process in fresh:
                     await process.hear("prepared", BOOT)
             except BaseException:
@@ -228,7 +233,7 @@ class Group:
             process = self._make()
             try:
                 await process.hear("ready", BOOT)
-                process.tell({"do": "prepare", "index": index, "packets": self._kept_out()})
+                self._prepare(index, process)
                 await process.hear("prepared", BOOT)
             except ToolipsError as error:
                 process.leaving = True
@@ -325,6 +330,8 @@ class Group:
         everybody = list(self._all)
         for process in everybody:
             self._dismiss(process)
+            if not process.started:
+                process.kill()  # a spare, or one that still boots: nothing of it has begun
         code = 0
         for process in everybody:
             left = (process.deadline or 0) - time.monotonic()

@@ -30,6 +30,8 @@ class Process:
         """The socket that it serves, -1 for a spare."""
         self.region = Region(slot_room)
         self.began = time.monotonic()
+        self.started = False
+        """Its extensions were told to start."""
         self.leaving = False
         """It was told to end: its end is no loss."""
         self.deadline: float | None = None
