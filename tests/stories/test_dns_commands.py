@@ -211,6 +211,7 @@ def test_zone_tools_import_format_diff_add_list_and_remove(tmp_path, zone_file):
     diff = command("zone", "diff", zone_file, other)
     assert diff.returncode == 1 and "+ www.example.test. 60 IN A 192.0.2.5" in diff.stdout
     assert command("zone", "serial", zone_file).stdout == "7\n"
+    assert command("zone", "digest", zone_file).stdout.startswith("example.test. 60 IN ZONEMD 7 1 1 ")
     assert command("zone", "format", zone_file).stdout.startswith("$ORIGIN example.test.\n")
 
 

@@ -217,6 +217,23 @@ def check(rtype: int, wire: bytes) -> None:
         raise FormatError(f"{rrtypes.type_name(rtype)} RDATA has {end - at} octets too many.")
 
 
+_FOLDED = frozenset(COMPRESSED) | {
+    rrtypes.TYPES[name] for name in "RP AFSDB RT SIG PX NXT NAPTR KX SRV DNAME RRSIG".split()
+}
+
+
+def canonical(rtype: int, wire: bytes) -> bytes:
+    """RDATA with its names in lower case where DNSSEC's canonical form has them so (RFC 4034 6.2, 6840 5.1)."""
+    if rtype not in _FOLDED:
+        return wire
+    made, at, end = [], 0, len(wire)
+    for field in _BY_NUMBER[rtype]:
+        stop = field.reach(wire, at, end)
+        made.append(wire[at:stop].lower() if type(field) is Name else wire[at:stop])
+        at = stop
+    return b"".join(made)
+
+
 def read(rtype: int, message: bytes, at: int, end: int, budget: list[int]) -> bytes:
     """RDATA out of a message, its names uncompressed (N5), consumed exactly (M3).
 

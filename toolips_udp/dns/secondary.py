@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..address import Address
 from ..errors import FormatError, ToolipsError
-from . import lookup, names, rrtypes, transfer
+from . import lookup, names, rrtypes, transfer, zonemd
 from .lookup import Zones
 from .message import Message, Record, ask
 from .store import write_whole
@@ -218,6 +218,8 @@ class Secondary:
                 raise
             zone = await self.fetch(primary, None)  # the changes did not fit: take all of it
         if zone is not None:
+            if zonemd.check(zone) is False:
+                raise FormatError("the zone does not fit its own digest (ZONEMD).")
             if self.path is not None:
                 write_whole(self.path, zone.to_text())
             self._serve(zone)

@@ -222,8 +222,14 @@ class Zone:
                     yield rrset
 
     def records(self) -> Iterator[tuple[bytes, int, int, bytes]]:
-        """Every record as owner, type, TTL and RDATA, the SOA first."""
+        """Every record as owner, type, TTL and RDATA, the SOA first. An RRSIG has the TTL of what it signs."""
         for rrset in self.rrsets():
+            if rrset.type == rrtypes.RRSIG:
+                node = self.nodes[names.fold(rrset.owner)]
+                for data in rrset.rdatas:
+                    covered = node.get(data[0] << 8 | data[1])
+                    yield rrset.owner, rrset.type, covered.ttl if covered else rrset.ttl, data
+                continue
             for data in rrset.rdatas:
                 yield rrset.owner, rrset.type, rrset.ttl, data
 

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from ...dns import rdata, rrtypes
+from ...dns import rdata, rrtypes, zonemd
 from ...dns.importing import from_chins
 from ...dns.names import to_text
 from ...dns.store import ZoneStore
@@ -29,7 +29,7 @@ from ...dns.zone import Zone, changes
 from ...errors import FormatError, ToolipsError
 from . import check as checking
 
-ACTIONS = ("check", "format", "diff", "import", "fetch", "serial", "list", "add", "remove")
+ACTIONS = ("check", "format", "diff", "import", "fetch", "serial", "digest", "list", "add", "remove")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,6 +117,21 @@ def _fetch(options: argparse.Namespace) -> int:
 def _serial(options: argparse.Namespace) -> int:
     (path,) = _words(options, "FILE")
     print(Zone.load(path, options.origin).serial)
+    return 0
+
+
+def _digest(options: argparse.Namespace) -> int:
+    """The zone's ZONEMD as a record, and whether the one it has holds."""
+    (path,) = _words(options, "FILE")
+    zone = Zone.load(path, options.origin)
+    held = zonemd.check(zone)
+    print(
+        f"{zone.name} {zone.soa.ttl if zone.soa else 0} IN ZONEMD {rdata.show(zonemd.ZONEMD, zonemd.record(zone))}"
+    )
+    if held is False:
+        raise ToolipsError(
+            f"{path}: the zone does not fit the ZONEMD it has. Put the record above in its place."
+        )
     return 0
 
 
