@@ -1,8 +1,9 @@
 """Arena: ships, gems and lasers, authoritative at 60 Hz.
 
-    python -m toolips_udp run examples/game/server.py --udp 127.0.0.1:2000
+    python -m toolips_udp run examples/game/server.py --udp 127.0.0.1:2000 --http 127.0.0.1:8000
     python -m examples.game.bots 20
 
+and a browser at http://127.0.0.1:8000/ (HTTP needs the extra `http`; without --http it is not asked for).
 A lobby and two arenas. Clients send inputs and get 20 snapshots a second, as
 differences and only of what is near. Shots are judged by what the shooter saw.
 The rules (rules.py) are loaded anew when the file changes, in the middle of a match.
@@ -20,8 +21,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from toolips_udp import UDP, Extension, start
+from toolips_udp import UDP, Extension, mount, start
 from toolips_udp.game import (
+    Enet,
     Game,
     History,
     InputMap,
@@ -30,6 +32,7 @@ from toolips_udp.game import (
     Recorder,
     RoomFull,
     Snapshots,
+    WebSocket,
     counter,
     dial,
     fixed,
@@ -54,7 +57,8 @@ def load_rules(path=HERE / "rules.py"):
     return rules
 
 
-game = Game(channels=2, codec="json", resume=15.0)
+game = Game(Enet(), WebSocket("/play"), channels=2, codec="json", resume=15.0)
+page = mount("/", HERE / "page")
 keys = InputMap(buttons=("left", "right", "thrust", "brake", "fire"))
 rules = load_rules()
 UNIT = rules.UNIT
