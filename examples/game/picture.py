@@ -19,7 +19,32 @@ from toolips_udp.game import Interpolation, Prediction, simulate
 SIZE, SECONDS, FRAMES, PER_SECOND = 300, 12, 72, 6
 FIELDS = ("x", "y", "turn", "vx", "vy")
 COLOURS = {"back": 0, "line": 1, "own": 2, "other": 3, "gem": 4, "ghost": 5, "text": 6, "circle": 7}
-PALETTE = [13, 17, 23, 48, 54, 61, 88, 166, 255, 240, 136, 62, 63, 185, 80, 139, 148, 158, 201, 209, 217, 31, 60, 110]
+PALETTE = [
+    13,
+    17,
+    23,
+    48,
+    54,
+    61,
+    88,
+    166,
+    255,
+    240,
+    136,
+    62,
+    63,
+    185,
+    80,
+    139,
+    148,
+    158,
+    201,
+    209,
+    217,
+    31,
+    60,
+    110,
+]
 
 
 class Player:
@@ -134,7 +159,12 @@ def write(folder, seed=1):
     made = frames(seed)
     made[-1].save(folder / "arena.png", optimize=True)
     made[0].save(
-        folder / "arena.gif", save_all=True, append_images=made[1:], duration=1000 // PER_SECOND, loop=0, optimize=False
+        folder / "arena.gif",
+        save_all=True,
+        append_images=made[1:],
+        duration=1000 // PER_SECOND,
+        loop=0,
+        optimize=False,
     )
     return folder / "arena.png", folder / "arena.gif"
 

@@ -122,3 +122,14 @@ def test_the_page_reads_snapshots_as_python_does(tmp_path, server):
     done = subprocess.run(["node", str(script)], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads(json.dumps(expected))
+
+
+def test_the_picture_has_the_same_bytes_each_time_and_is_below_a_megabyte(tmp_path):
+    pytest.importorskip("PIL", reason="the picture needs Pillow, of the extra test")
+    from examples.game import picture
+
+    first = [path.read_bytes() for path in picture.write(tmp_path / "one")]
+    second = [path.read_bytes() for path in picture.write(tmp_path / "two")]
+    assert first == second
+    assert first[0][:4] == b"\x89PNG" and first[1][:4] == b"GIF8"
+    assert all(1000 < len(data) < 1_000_000 for data in first)
