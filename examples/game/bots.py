@@ -58,6 +58,13 @@ class Bot:
                 self.snapshots += 1
                 self.ahead.snapshot(snapshot.tick, snapshot.time, snapshot.lead)
 
+    def steer(self, latest):
+        """What to press for the next tenth of a second."""
+        own = latest.entities.get(latest.own)
+        if self.clever and own is not None:
+            return aim(own, latest.entities, self.dice)
+        return {name: self.dice.random() < 0.3 for name in keys.buttons}
+
     def play(self, client):
         """Send the inputs that are due."""
         latest = self.replica.latest
@@ -69,11 +76,7 @@ class Bot:
         while self.last < tick:
             self.last += 1
             if self.last % 6 == 0:
-                own = latest.entities.get(latest.own)
-                if self.clever and own is not None:
-                    self.held = aim(own, latest.entities, self.dice)
-                else:
-                    self.held = {name: self.dice.random() < 0.3 for name in keys.buttons}
+                self.held = self.steer(latest)
             keys.send(client, self.last, **self.held)
 
 

@@ -128,6 +128,7 @@ def frames(seed=1):
     spec = importlib.util.spec_from_file_location("arena_server", Path(__file__).parent / "server.py")
     server = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(server)
+    server.stopwatch = lambda: 0.0
     made = []
     with simulate.World(seed=seed, latency=0.1, loss=0.05, jitter=0.01) as world:
         world.serve(server, name="arena")

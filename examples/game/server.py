@@ -71,6 +71,7 @@ KEY = os.environ.get("ARENA_KEY") or secrets.token_urlsafe(12)
 RECORDS = os.environ.get("ARENA_RECORDS")
 INTERPOLATION = 2 / ships.hz
 BARS = 12
+stopwatch = time.perf_counter  # a simulated match puts a still one here: its bytes depend on the seed alone
 seeds = count(int(os.environ.get("ARENA_SEED", "1")))
 
 
@@ -215,7 +216,7 @@ def gone(room, peer):
 
 @arenas.tick(hz=rules.HZ)
 def step(room, tick):
-    began = time.perf_counter()
+    began = stopwatch()
     arena = room.state
     for player, peer in list(arena.peers.items()):
         i = keys.at(peer, tick)
@@ -232,7 +233,7 @@ def step(room, tick):
     )
     ships.send(room, tick)
     keep(arena, tick)
-    took = (time.perf_counter() - began) * 1000
+    took = (stopwatch() - began) * 1000
     arena.work[min(int(took * 4), BARS - 1)] += 1
     arena.worst = max(arena.worst, took)
 

@@ -133,3 +133,23 @@ def test_the_picture_has_the_same_bytes_each_time_and_is_below_a_megabyte(tmp_pa
     assert first == second
     assert first[0][:4] == b"\x89PNG" and first[1][:4] == b"GIF8"
     assert all(1000 < len(data) < 1_000_000 for data in first)
+
+
+def test_the_terminal_client_plays_in_a_log_and_exports_a_picture(arena, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "examples.game.terminal",
+        arena,
+        "--seconds",
+        "2",
+        "--svg",
+        str(tmp_path / "a.svg"),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"score \d+ +hp \d+ +tick \d+", done.stdout)
+    assert (tmp_path / "a.svg").read_text().startswith("<svg")
