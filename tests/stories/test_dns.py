@@ -1,6 +1,5 @@
 """DNS as clients see it: dig, kdig, dnspython, raw packets, over UDP and TCP."""
 
-
 from __future__ import annotations
 
 import random
@@ -258,3 +257,36 @@ def test_an_update_is_refused_politely(running, peer):
     update.add("new", 60, "A", "192.0.2.1")
     reply = dns.message.from_wire(peer(running.address).ask(update.to_wire()))
     assert reply.rcode() == dns.rcode.REFUSED and str(reply.sections[0][0].name) == "example.test."
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["c", "python"])
+def test_a_ns5_reloads_good_and_bad_under_load_lose_no_query(server, peer, tmp_path, native):
+    import threading
+
+    path = tmp_path / "example.test.zone"
+    path.write_text(ZONE)
+    store = ours.ZoneStore(tmp_path)
+    store.load()
+    service = ours.Service(store, native=native)
+    running = server(service)
+    client = peer(running.address)
+    over = threading.Event()
+    problems = []
+
+    def reloading():
+        for i in range(30):
+            bad = i % 5 == 4
+            path.write_text(ZONE.replace("192.0.2.1", "nonsense" if bad else f"192.0.2.{i + 10}"))
+            problems.append(bool(service.reload()) == bad)
+        over.set()
+
+    threading.Thread(target=reloading).start()
+    asked, seen = 0, set()
+    while not over.is_set() or asked < 2000:
+        query = dns.message.make_query("www.example.test", "A", id=asked & 0xFFFF)
+        reply = dns.message.from_wire(client.ask(query.to_wire()))
+        assert reply.id == query.id and reply.rcode() == 0
+        seen.add(reply.answer[0][0].address)
+        asked += 1
+    assert problems == [True] * 30
+    assert len(seen) > 3 and seen <= {"192.0.2.1", *(f"192.0.2.{i + 10}" for i in range(30))}
