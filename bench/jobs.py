@@ -2,7 +2,8 @@
 
 Method: one worker of each kind, one job at a time (assign, then wait for the result),
 rounds of ours and theirs in turn, medians over the rounds; then the CPU that waiting
-for a sleeping job takes. Knob: the kind of worker. Lower ratios are better.
+for a sleeping job takes. Knob: the kind of worker. Lower ratios are better. Threads
+share one core, for across cores the scheduler's choice of core decides, not the code.
 
     python bench/jobs.py [rounds]
 """
@@ -10,6 +11,7 @@ for a sleeping job takes. Knob: the kind of worker. Lower ratios are better.
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import statistics
 import sys
 import time
@@ -43,7 +45,9 @@ def round_trips(rounds):
         "process": concurrent.futures.ProcessPoolExecutor,
     }
     print(f"{'kind':10}{'ours us':>10}{'theirs us':>12}{'ratio':>8}   spread of ratio over {rounds} rounds")
+    everywhere = os.sched_getaffinity(0)
     for kind, pool_type in pools.items():
+        os.sched_setaffinity(0, {min(everywhere)} if kind == "thread" else everywhere)
         with processes(1, kind) as manager, pool_type(1) as pool:
             ours(manager), theirs(pool)  # warm
             pairs = [(ours(manager), theirs(pool)) for _ in range(rounds)]
@@ -51,6 +55,8 @@ def round_trips(rounds):
         ratios = [a / b for a, b in pairs]
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(f"{kind:10}{mine:10.1f}{other:12.1f}{statistics.median(ratios):8.2f}   {spread}")
+
+    os.sched_setaffinity(0, everywhere)
 
 
 def waiting():

@@ -1,7 +1,7 @@
 """What does a reply cost the server's CPU with two workers, next to one without a supervisor?
 
-Closed loop from the C generator, 64 clients with 4 requests in flight each, the same
-for both; CPU time (user and system) of every process that serves, from the kernel,
+Closed loop from the C generator, 64 clients with 4 requests in flight each for every
+worker, so that each worker finds queues of the same length; CPU time (user and system) of every process that serves, from the kernel,
 over the replies they counted. Nothing is pinned but the generator: two workers and
 the generator share the cores, so the figure is CPU per reply, not a rate. Then: 40
 packets at once for a handler that sleeps 100 ms on 4 thread workers.
@@ -22,7 +22,7 @@ import harness as h
 import numbered
 
 ECHO = "from toolips_udp import handler\n@handler\ndef main(c): c.respond(c.packet)\n"
-LOAD = "--sockets 64 --in-flight 4 --size 64 --warmup 0.2 --seconds 1.5"
+LOAD = "--sockets 64 --in-flight {} --size 64 --warmup 0.2 --seconds 1.5"
 
 
 def cpu(pids: list[int]) -> float:
@@ -39,7 +39,7 @@ def us_per_reply(workers: int) -> float:
     try:
         pids = server.pids or [server.process.pid]
         before, counted = cpu(pids), int(server.ask()["handled"])
-        h.load(SimpleNamespace(port=server.port, process=server.process), LOAD)
+        h.load(SimpleNamespace(port=server.port, process=server.process, pids=pids), LOAD.format(4 * workers))
         return (cpu(pids) - before) * 1e6 / (int(server.ask()["handled"]) - counted)
     finally:
         server.close()
