@@ -103,3 +103,10 @@ def test_every_benchmark_is_run_and_described():
     assert run and set(run[1].split()) == scripts
     described = set(re.findall(r"^\| `(\w+)\.py` \|", (ROOT / "bench/README.md").read_text(), re.M))
     assert described == scripts
+
+
+def test_the_tables_of_the_readmes_are_those_of_the_last_results():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "bench/table.py"), "--check"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout

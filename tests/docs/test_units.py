@@ -38,4 +38,4 @@ def test_the_socket_and_the_service_speak_of_one_place():
     listens = set(re.findall(r"^Listen\w+=(\S+)", (UNITS / "hello.socket").read_text(), re.M))
     service = (UNITS / "hello.service").read_text()
     assert listens == set(re.findall(r"--(?:udp|tcp) (\S+)", service)) == {"127.0.0.1:2000"}
-    assert "Type=notify" in service and "--workers 2" in service  # the supervisor speaks to systemd
+    assert "Type=notify" in service and "WatchdogSec" in service
