@@ -121,3 +121,54 @@ def test_twenty_seeds_of_peers_hold():
     for seed in range(20):
         outcome = farm.run_seed("peers", seed, 1.0, twice=seed < 2)
         assert not outcome.problem, f"seed {seed}: {outcome.problem}\n{outcome.again}"
+
+
+@pytest.mark.parametrize("minutes", [1.0, pytest.param(60.0, marks=pytest.mark.long)])
+def test_reliable_channels_hold_at_thirty_percent_loss_duplicates_reordering_and_jitter(minutes):
+    """Four clients, 20 messages a second each, echoed: exactly once and in order, both ways."""
+    game, came, back = Game(channels=1), [0] * 4, [0] * 4
+
+    @game.on_message
+    def echo(peer, m):
+        assert int.from_bytes(m.data, "big") == came[peer.user_data]
+        came[peer.user_data] += 1
+        peer.send(m.data)
+
+    def counting(number):
+        def took(m):
+            assert int.from_bytes(m.data, "big") == back[number]
+            back[number] += 1
+
+        return took
+
+    made = types.ModuleType("made")
+    made.game = game
+    weather = {
+        "loss": 0.3,
+        "duplicate": 0.1,
+        "reorder": 0.1,
+        "reorder_gap": 0.1,
+        "latency": 0.1,
+        "jitter": 0.2,
+    }
+    with simulate.World(seed=1, keep=1000, **weather) as world:
+        server = world.serve(made)
+        players = [world.client(channels=1, data=number) for number in range(4)]
+        for number, player in enumerate(players):
+            player.on_message = counting(number)
+        sent, end = 0, world.now + minutes * 60
+
+        def send():
+            nonlocal sent
+            for player in players:
+                player.send(sent.to_bytes(4, "big"))
+            sent += 1
+            if world.now < end:
+                world.at(world.now + 0.05, send)
+
+        world.at(world.now, send)
+        world.run(minutes * 60)
+        world.network.set(loss=0.0, duplicate=0.0, reorder=0.0, jitter=0.0)
+        world.run_until(lambda: back == [sent] * 4, 90.0)
+        assert came == [sent] * 4 and sent >= minutes * 60 * 20 - 1
+        assert server.counters["handler_failed"] == 0 and all(player.open for player in players)
