@@ -130,7 +130,7 @@ class Arena:
         def look(player):
             own = self.entities[player]
             view = self.history.view(
-                tick.number, peer.stats.rtt / 1000, INTERPOLATION, max(peer.feedback.lead, 0)
+                tick.number, peer.feedback.rtt, INTERPOLATION, max(peer.feedback.lead, 0)
             )
             x, y, turn = self.match.state["ships"][player]["body"][:3]
             hit = self.history.shot(

@@ -188,7 +188,7 @@ def test_a_shot_hits_what_the_shooter_saw(server):
 
             def both(player):
                 view = match.arena.history.view(
-                    tick.number, peer.stats.rtt / 1000, 0.1, max(peer.feedback.lead, 0)
+                    tick.number, peer.feedback.rtt, 0.1, max(peer.feedback.lead, 0)
                 )
                 hits.append((look(player), tick.number - view))
                 return hits[-1][0]

@@ -71,9 +71,7 @@ class Browsers:
         """A handler raised."""
         self._game.failed(peer, error)
 
-    def broadcast(
-        self, peers: Collection[Any], data: Any, channel: int, delivery: int, exclude: Any
-    ) -> int:
+    def broadcast(self, peers: Collection[Any], data: Any, channel: int, delivery: int, exclude: Any) -> int:
         """To those of `peers` that are browsers; how many queued it."""
         if not isinstance(data, (bytes, bytearray, memoryview, str)):
             data = encode(data)

@@ -19,7 +19,7 @@ _LAYOUT = struct.Struct(">HII")
 class Feedback:
     """What the server knows of one client's view. Lives on the peer as `peer.feedback`."""
 
-    __slots__ = ("acked", "clock", "clock_at", "lag", "lead", "refused", "stream", "views", "waiting")
+    __slots__ = ("acked", "clock", "clock_at", "lag", "lead", "refused", "rtt", "stream", "views", "waiting")
 
     def __init__(self) -> None:
         self.waiting: list[tuple[float, bytes]] = []
@@ -35,6 +35,8 @@ class Feedback:
         """When that came, in our seconds; 0.0: never."""
         self.lead = 0
         """How many ticks early the newest input came; below 0: late."""
+        self.rtt = 0.0
+        """Seconds from sending a snapshot to the report of it, smoothed: on any transport, as the server sees it."""
         self.refused = 0
         """Input packets that were malformed or too far ahead."""
         self.views: dict[Any, Any] = {}

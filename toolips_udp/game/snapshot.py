@@ -21,7 +21,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from .bits import Bits, golomb, packed, zigzag
-from .feedback import feedback_of
+from .feedback import Feedback, feedback_of
 from .fields import Field
 from .interest import Near
 from .tick import SECOND, Tick
@@ -70,13 +70,13 @@ class _Hold:
 class _View:
     """What one client was sent of one room."""
 
-    __slots__ = ("base", "bytes", "hold", "ring", "sent", "urgent")
+    __slots__ = ("bytes", "hold", "ring", "sent", "times", "urgent")
 
     def __init__(self, hold: _Hold):
         self.hold = hold
         self.ring: dict[int, Frame] = {}
         self.urgent: dict[int, float] = {}  # entity -> priority gathered while unsent
-        self.base = 0
+        self.times: dict[int, float] = {}  # when each snapshot left, until it is reported
         self.sent = 0
         self.bytes = 0
 
@@ -205,6 +205,7 @@ class Snapshots:
             view = feedback.views.get(self)
             if view is None or view.hold is not hold:
                 view = feedback.views[self] = _View(hold)
+            _time_report(view, feedback)
             own = owned.get(id(peer))
             back, body, frame = making.for_view(view, feedback.acked, own)
             held = (
@@ -218,8 +219,11 @@ class Snapshots:
             )  # fmt: skip
             ring = view.ring
             ring[hold.number] = frame
+            view.times[hold.number] = now / SECOND
             if len(ring) > RING:
-                del ring[next(iter(ring))]
+                oldest = next(iter(ring))
+                del ring[oldest]
+                view.times.pop(oldest, None)
             view.sent += 1
             view.bytes += len(head) + len(body)
             if feedback.lag is None:
@@ -230,6 +234,14 @@ class Snapshots:
         for entity in hold.entities.values():
             entity.teleport = False
         return sent
+
+
+def _time_report(view: _View, feedback: Feedback) -> None:
+    """How long the newest report took since its snapshot left."""
+    left = view.times.pop(feedback.acked[0], None) if feedback.acked is not None else None
+    if left is not None:
+        took = max(0.0, feedback.clock_at - left)
+        feedback.rtt += (took - feedback.rtt) / 8 if feedback.rtt else took
 
 
 class _Making:

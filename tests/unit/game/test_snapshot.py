@@ -355,6 +355,24 @@ def test_random_bytes_and_cut_snapshots_are_refused_and_never_raise(game, arena,
     assert replica.refused > 1000
 
 
+def test_the_round_trip_is_measured_by_the_reports_on_any_transport(game, arena, peers):
+    ships = Snapshots(**POSITION, hz=20)
+    ships.add(arena)
+    peer, replica, under_way = peers[0], Replica(ships, lambda: game.now), []
+
+    def step(tick):
+        ships.send(arena, tick)
+        under_way.extend((tick.number + 6, data) for data in peer.got)
+        peer.got.clear()
+        while under_way and under_way[0][0] <= tick.number:
+            replica.receive(under_way.pop(0)[1])
+            feedback_of(peer).take(replica.feedback(), game.now)
+
+    game.agenda.tick(60, step)
+    game.run(5.0)
+    assert feedback_of(peer).rtt == pytest.approx(0.1, abs=0.002)
+
+
 def test_settling_makes_both_sides_equal(game, arena):
     ships = Snapshots(**POSITION)
     ship = ships.add(arena, x=1 / 3)
