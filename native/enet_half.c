@@ -435,6 +435,7 @@ static en_peer *promote(en_host *h, en_half *e, const tudp_sockaddr *from, const
     p->var = (p->rtt + 1) / 2;
     p->lowest_rtt = p->last_rtt = p->rtt_min = p->rtt;
     p->highest_var = p->last_var = p->jitter_max = p->var;
+    en_smooth(p, p->rtt, 1);
     p->acked = p->has_epoch = 1;
     p->epoch = h->now;
     p->joined = 1;

@@ -17,7 +17,7 @@ enum {
     EN_BUCKETS = 8192,
     EN_TIMERS_A_CALL = 1024,
     EN_RTO_MOST = 500,  /* ms; where doubling ends on all but long links */
-    EN_RTO_LEAST = 10, /* ms; stock has none and resends what is merely slow to be acked */
+    EN_RTO_SLACK = 10, /* ms above the round trip; stock has none and resends what is merely slow to be acked */
 };
 
 typedef struct en_link {
@@ -114,6 +114,7 @@ struct en_peer {
     uint32_t mtu, window, channels, their_incoming;
     uint32_t connected_at, last_heard, last_ack;
     uint32_t rtt, var, lowest_rtt, highest_var, last_rtt, last_var, epoch, rtt_min, jitter_max;
+    uint32_t smooth, spread; /* 8 x round trip and 4 x deviation without rounding: for timeouts */
     uint32_t throttle, throttle_limit, throttle_counter, acceleration, deceleration, interval;
     uint32_t failing_since;
     uint8_t failing, has_epoch, has_resend_at;
@@ -234,6 +235,18 @@ void en_ack(en_host *h, en_peer *p, uint8_t channel, uint16_t number, uint16_t t
 /* Takes an ack; returns the type of the command that it removed, or 0. */
 int en_acked(en_host *h, en_peer *p, uint8_t channel, uint16_t number);
 void en_timer(en_host *h, tudp_turn *turn, en_peer *p);
+/* A round trip was measured: `first` of a connection or a later one. */
+static inline void en_smooth(en_peer *p, uint32_t sample, int first)
+{
+    if (first) {
+        p->smooth = 8 * sample;
+        p->spread = 2 * sample;
+        return;
+    }
+    uint32_t trip = p->smooth / 8, away = sample > trip ? sample - trip : trip - sample;
+    p->smooth += sample - trip;
+    p->spread += away - p->spread / 4;
+}
 void en_queues_end(en_host *h, en_peer *p);
 void en_say_now(en_host *h, tudp_turn *turn, en_peer *p, const en_command *command);
 /* One datagram of commands in place at `at` behind its header; checksum and coder

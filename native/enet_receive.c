@@ -459,6 +459,7 @@ static int take_ack(arrival *a, const en_command *m)
     s = s ? s : 1;
     p->last_ack = h->now;
     p->failing = 0;
+    en_smooth(p, s, !p->acked);
     if (!p->acked) {
         p->acked = 1;
         p->rtt = s;

@@ -413,8 +413,7 @@ static void sent(en_host *h, en_out *out)
 {
     en_peer *p = out->peer;
     if (out->sends++ == 0) {
-        uint32_t timeout = p->rtt + 4 * p->var;
-        out->timeout = timeout < EN_RTO_LEAST ? EN_RTO_LEAST : timeout;
+        out->timeout = p->smooth / 8 + (p->spread > EN_RTO_SLACK ? p->spread : EN_RTO_SLACK);
     } else {
         p->stats.resent++;
         h->totals.resent++;
@@ -704,7 +703,8 @@ static void resend_expired(en_host *h, en_peer *p)
         en_list_remove(at);
         en_list_add(&p->resend, at);
         out->in_flight = 0;
-        out->timeout = doubled(p, out->timeout);
+        if (out->sends >= 3) /* one lost datagram is no congestion: the first tries keep their pace */
+            out->timeout = doubled(p, out->timeout);
         p->in_flight_bytes -= out->length;
         p->in_flight--;
         p->packets_lost++;

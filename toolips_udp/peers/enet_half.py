@@ -329,6 +329,7 @@ class HalfOpen:
         link.user_data, link.control = e.data, 2 if e.pinged else 1
         link.rtt = link.lowest_rtt = link.last_rtt = link.rtt_min = max(1, host.now - e.born & 0xFFFFFFFF)
         link.var = link.highest_var = link.last_var = link.jitter_max = (link.rtt + 1) // 2
+        link.measured(link.rtt, True)
         link.acked, link.epoch, link.joined = True, host.now, True
         host.totals["joins"] += 1
         host.happened("join", link, link.user_data)

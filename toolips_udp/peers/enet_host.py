@@ -138,7 +138,10 @@ class Peer:
         now, f = self._host.now, link.figures
         queue = link.reliable or link.unreliable
         oldest = next(iter(link.sent), None)
-        same = "throttle mtu window channels checksum compress our_id their_id connect_id jitter_max in_flight_bytes"
+        same = (
+            "throttle mtu window channels checksum compress our_id their_id connect_id jitter_max in_flight_bytes "
+            "queued_bytes"
+        )
         figures = (
             "datagrams_in datagrams_out bytes_in bytes_out resent given_up duplicates old_numbers out_of_order "
             "dropped_throttle dropped_queue dropped_limited compressed_in compressed_out malformed"

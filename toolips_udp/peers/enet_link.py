@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 IDLE, CONNECTING, CONNECTED, DRAINING, CLOSING, GONE = range(6)
 TOO_LONG, BAD_CHANNEL, CLOSED = -1, -2, -3
-RTO_LEAST, RTO_MOST = 10, 500
+RTO_SLACK, RTO_MOST = 10, 500
 CHARGE = 64
 
 
@@ -82,6 +82,7 @@ class Link:
         self.connected_at = self.last_heard = self.last_ack = self.loss_epoch = self.passed = now
         self.rtt = self.lowest_rtt = self.last_rtt = self.rtt_min = 500
         self.var = self.highest_var = self.last_var = self.jitter_max = 0
+        self.smooth, self.spread = 8 * 490, 0
         self.acked = self.failing = False
         self.failing_since = self.pass_bytes = 0
         self.epoch: int | None = None
@@ -284,7 +285,7 @@ class Link:
         """A reliable command has left: its clock runs."""
         now = self.host.now
         if out.sends == 0:
-            out.timeout = max(RTO_LEAST, self.rtt + 4 * self.var)
+            out.timeout = self.smooth // 8 + max(self.spread, RTO_SLACK)
         else:
             self.figures["resent"] += 1
         out.sends += 1
@@ -296,6 +297,15 @@ class Link:
         if self.resend_at is None or before(expires, self.resend_at):
             self.resend_at = expires
             self.host.schedule(self, expires)
+
+    def measured(self, sample: int, first: bool) -> None:
+        """A round trip, for timeouts: eight times it and four times its deviation, without rounding."""
+        if first:
+            self.smooth, self.spread = 8 * sample, 2 * sample
+            return
+        trip = self.smooth // 8
+        self.smooth += sample - trip
+        self.spread += abs(sample - trip) - self.spread // 4
 
     def window_open(self, out: Out, number: int, length: int) -> bool:
         """May a first reliable sending leave under both windows?"""
@@ -330,7 +340,8 @@ class Link:
             self.resend[out] = None
             out.in_flight = False
             most = max(RTO_MOST, 2 * (self.rtt + 4 * self.var))
-            out.timeout = out.timeout if out.timeout >= most else min(2 * out.timeout, most)
+            if out.sends >= 3:
+                out.timeout = out.timeout if out.timeout >= most else min(2 * out.timeout, most)
             self.in_flight_bytes -= out.length
             self.packets_lost += 1
             self.host.touch(self)

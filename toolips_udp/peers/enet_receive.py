@@ -129,6 +129,7 @@ def _ack(link: Link, m: w.Command) -> int:
         return DONE
     s = max(1, now - sent & 0xFFFFFFFF)
     link.last_ack, link.failing = now, False
+    link.measured(s, not link.acked)
     if not link.acked:
         link.acked, link.rtt, link.var, link.rtt_min = True, s, (s + 1) // 2, s
     else:
