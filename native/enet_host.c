@@ -272,7 +272,7 @@ en_peer *en_peer_new(en_host *h, const tudp_key *key, uint64_t hash, uint16_t ou
     p->loopback = (uint8_t)en_is_loopback(key);
     p->mtu = h->config.mtu;
     p->rtt = p->lowest_rtt = p->last_rtt = 500;
-    p->smooth = 8 * 490; /* and the slack: 500 ms before any sample */
+    p->smooth = 8 * 480; /* and the slack: 500 ms before any sample */
     p->throttle = p->throttle_limit = 32;
     p->acceleration = p->deceleration = 2;
     p->interval = 5000;

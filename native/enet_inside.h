@@ -17,7 +17,7 @@ enum {
     EN_BUCKETS = 8192,
     EN_TIMERS_A_CALL = 1024,
     EN_RTO_MOST = 500,  /* ms; where doubling ends on all but long links */
-    EN_RTO_SLACK = 10, /* ms above the round trip; stock has none and resends what is merely slow to be acked */
+    EN_RTO_SLACK = 20, /* ms above the round trip; stock has none and resends what is merely slow to be acked */
 };
 
 typedef struct en_link {

@@ -664,18 +664,19 @@ void en_flush(en_host *h, tudp_turn *turn)
 
 /* ---- timers ---- */
 
-/* Timeouts double, but not above half a second unless the round trip is that long:
+/* Timeouts double, but not above `cap` ms unless the round trip is that long:
  * an idle link that loses a third of everything must not end for want of tries. */
-static uint32_t doubled(const en_peer *p, uint32_t timeout)
+static uint32_t doubled(const en_peer *p, uint32_t timeout, uint32_t cap)
 {
     uint32_t most = 2 * (p->rtt + 4 * p->var);
-    most = most < EN_RTO_MOST ? EN_RTO_MOST : most;
+    most = most < cap ? cap : most;
     return timeout >= most ? timeout : timeout * 2 < most ? timeout * 2 : most;
 }
 
 /* Queues again what has waited too long. Ends the peer that does not answer. */
 static void resend_expired(en_host *h, en_peer *p)
 {
+    int crowded = p->in_flight >= 8;
     p->has_resend_at = 0;
     for (en_link *at = p->sent.next, *next; at != &p->sent; at = next) {
         next = at->next;
@@ -703,8 +704,8 @@ static void resend_expired(en_host *h, en_peer *p)
         en_list_remove(at);
         en_list_add(&p->resend, at);
         out->in_flight = 0;
-        if (out->sends >= 3) /* one lost datagram is no congestion: the first tries keep their pace */
-            out->timeout = doubled(p, out->timeout);
+        if (crowded || out->sends >= 3) /* a message alone is no congestion: its first tries keep their pace */
+            out->timeout = doubled(p, out->timeout, crowded ? EN_RTO_MOST : EN_RTO_MOST / 2);
         p->in_flight_bytes -= out->length;
         p->in_flight--;
         p->packets_lost++;

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 IDLE, CONNECTING, CONNECTED, DRAINING, CLOSING, GONE = range(6)
 TOO_LONG, BAD_CHANNEL, CLOSED = -1, -2, -3
-RTO_SLACK, RTO_MOST = 10, 500
+RTO_SLACK, RTO_MOST = 20, 500
 CHARGE = 64
 
 
@@ -82,7 +82,7 @@ class Link:
         self.connected_at = self.last_heard = self.last_ack = self.loss_epoch = self.passed = now
         self.rtt = self.lowest_rtt = self.last_rtt = self.rtt_min = 500
         self.var = self.highest_var = self.last_var = self.jitter_max = 0
-        self.smooth, self.spread = 8 * 490, 0
+        self.smooth, self.spread = 8 * 480, 0
         self.acked = self.failing = False
         self.failing_since = self.pass_bytes = 0
         self.epoch: int | None = None
@@ -319,6 +319,7 @@ class Link:
     def expire(self) -> None:
         """Queue again what has waited too long; end a peer that does not answer."""
         now = self.host.now
+        crowded = len(self.sent) >= 8
         self.resend_at = None
         for out in list(self.sent):
             expires = out.sent + out.timeout & 0xFFFFFFFF
@@ -339,8 +340,8 @@ class Link:
             del self.sent[out]
             self.resend[out] = None
             out.in_flight = False
-            most = max(RTO_MOST, 2 * (self.rtt + 4 * self.var))
-            if out.sends >= 3:
+            most = max(RTO_MOST if crowded else RTO_MOST // 2, 2 * (self.rtt + 4 * self.var))
+            if crowded or out.sends >= 3:
                 out.timeout = out.timeout if out.timeout >= most else min(2 * out.timeout, most)
             self.in_flight_bytes -= out.length
             self.packets_lost += 1

@@ -280,15 +280,15 @@ def test_b12_two_rounds_of_all_numbers_arrive_in_order():
     assert wire.now > SECOND
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_500_bytes_every_50_ms_at_ten_per_cent_loss_arrive_within_three_round_trips(seed):
-    wire = Wire(weather=storm(seed, loss=0.1, duplicate=0, reorder=0, latency=50 * MS))
-    _, peer, _ = wire.client(join=False)
-    wire.run(5.0)
+def test_500_bytes_every_50_ms_at_ten_per_cent_loss_arrive_within_three_round_trips():
     late = []
-    for _ in range(2000):
-        peer.send(wire.now.to_bytes(8) + bytes(492))
-        wire.run(0.05)
-        late += [m.now * 1000 - int.from_bytes(m.data[:8]) / MS for _, _, m in wire.take()]
+    for seed in range(5):
+        wire = Wire(weather=storm(seed, loss=0.1, duplicate=0, reorder=0, latency=50 * MS))
+        _, peer, _ = wire.client(join=False)
+        wire.run(5.0)
+        for _ in range(2000):
+            peer.send(wire.now.to_bytes(8) + bytes(492))
+            wire.run(0.05)
+            late += [m.now * 1000 - int.from_bytes(m.data[:8]) / MS for _, _, m in wire.take()]
     late.sort()
     assert late[len(late) * 99 // 100] <= 300 and late[-1] < 1000
