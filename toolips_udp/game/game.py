@@ -113,6 +113,7 @@ class Game(Extension):
         self._peers: dict[int, Any] = {}
         self.peers: Mapping[int, Any] = MappingProxyType(self._peers)
         """Everybody, by id. Take `list(game.peers.values())` before peers may leave in a loop that awaits."""
+        self._riders: dict[int, Any] = {}
         self._on: dict[str, Callable[..., Any]] = {}
         self._typed: dict[type, Callable[..., Any]] = {}
         self._vanished = Vanished(self, resume)
@@ -175,6 +176,16 @@ class Game(Extension):
         return add
 
     # ---- verbs ----
+
+    def ride(self, data: int, rider: Any) -> int:
+        """Give the peers whose CONNECT has these 32 bits to another house that shares this port.
+
+        `rider` has `joined`, `received` and `left`, as an ENet host calls them. Its peers are no peers of the game,
+        but the game's caps hold for them. Returns the bytes of the longest message.
+        """
+        self._riders[data] = rider
+        self._fold()
+        return int(self._settings["max_message"])
 
     def room(self, name: str, capacity: int | None = None, state: Any = None, **more: Any) -> Any:
         """The room of this name, made at its first use; with a `*` at the end a kind of rooms. See `Rooms.room`."""
@@ -337,6 +348,9 @@ class Game(Extension):
     # ---- the host's events ----
 
     def _joined(self, peer: Any) -> None:
+        if peer.user_data in self._riders:
+            self._riders[peer.user_data].joined(peer)
+            return
         admit = self._on.get("admit")
         if admit is not None:
             answer = admit(peer)
@@ -352,7 +366,9 @@ class Game(Extension):
 
     def _left(self, peer: Any, word: str, code: int, by_peer: bool, seconds: float) -> None:
         if peer.id not in self._peers:
-            return  # never admitted
+            if peer.user_data in self._riders:
+                self._riders[peer.user_data].left(peer, word, code, by_peer, seconds)
+            return  # a rider's, or never admitted
         leave = Leave(word, code, "peer" if by_peer else "server", seconds)
         if word == "timeout" and self._vanished.keep(peer, leave):
             return
@@ -370,6 +386,8 @@ class Game(Extension):
 
     def _received(self, peer: Any, message: Any) -> None:
         if peer.id not in self._peers:
+            if peer.user_data in self._riders:
+                self._riders[peer.user_data].received(peer, message)
             return
         if self._dialect is not None:
             message = self._dialect.open(peer, message)
@@ -436,7 +454,7 @@ class Game(Extension):
         if self.host is None:
             return
         direct = self._on.get("on_message")
-        busy = self.rooms or self.rooms.kinds or self.types or self._vanished.seconds or self._dialect
+        busy = self.rooms or self.rooms.kinds or self.types or self._vanished.seconds or self._dialect or self._riders
         self.host.received = (
             direct if direct is not None and not busy and "admit" not in self._on else self._received
         )

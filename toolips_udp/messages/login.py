@@ -204,15 +204,16 @@ class ServerLogin:
     def _is_right(self) -> bool:
         return hmac.compare_digest(sign(self._token, b"client", self._said.digest()), self._mac)
 
-    def accept(self) -> tuple[bytes, Session] | bytes:
-        """The welcome and the session; or, for a version that is too old, the refusal."""
+    def accept(self, max_message: int) -> tuple[bytes, Session] | bytes:
+        """The welcome, which says how long a frame may be, and the session; or the refusal of an old version."""
         said, terms = self._said, self._terms
         if terms.minimum is not None and versions.is_older(said.client_version, terms.minimum):
             return bytes((REFUSED, BAD_VERSION)) + short(terms.version) + short(terms.minimum)
         session = _session(
             self._token, self._shared, said, bool(said.flags & SECURE), True, said.client_version
         )
-        return bytes((WELCOME,)) + sign(self._token, b"server", said.digest()), session
+        most = max_message.to_bytes(4, "big")
+        return bytes((WELCOME,)) + sign(self._token, b"server" + most, said.digest()) + most, session
 
 
 def refusal() -> bytes:
@@ -235,6 +236,8 @@ class ClientLogin:
         self._may_send = may_send
         self._random = random
         self._shared = b""
+        self.max_message = 0
+        """Bytes of the longest frame that the server takes; known at the end."""
         self._said = _Transcript(
             client_version=terms.version, instance=instance, client_flags=RESUMES if resumes else 0
         )
@@ -296,13 +299,15 @@ class ClientLogin:
             )
         if kind != WELCOME:
             raise LoginError("the server refused the login. Is the token right?")
-        if not hmac.compare_digest(reader.take(32), sign(self._token, b"server", said.digest())):
+        mac, most = reader.take(32), reader.take(4)
+        if not hmac.compare_digest(mac, sign(self._token, b"server" + most, said.digest())):
             raise LoginError("the server does not know the token, so it is not the one that was meant")
         if terms.minimum is not None and versions.is_older(said.server_version, terms.minimum):
             raise VersionError(
                 f"the server is {said.server_version}, this side ({terms.version}) takes {terms.minimum} or newer. "
                 "Fix: update the server"
             )
+        self.max_message = int.from_bytes(most, "big")
         secure = bool(said.flags & SECURE)
         return _session(self._token, self._shared, said, secure, False, said.server_version)
 

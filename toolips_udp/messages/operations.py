@@ -17,7 +17,7 @@ import msgspec
 
 from ..errors import suggestion
 from .errors import BadFrame, ContentError, OperationFailed, UnknownOperation, UnsupportedOperation
-from .schemas import Check, checker, content_error, struct_of
+from .schemas import Check, checker, content_error, has_fields, refuse_others, struct_of
 
 MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 _PLAIN = (bytes, bytearray, memoryview)
@@ -65,6 +65,7 @@ class Operation:
             self._struct = (
                 struct_of(fields) if not whole else msgspec.defstruct("Payload", fields, kw_only=True)
             )
+        self._nested = not whole and any(has_fields(field[1]) for field in fields)
         self._direct = all(what == _KEY and not by_name for what, _, by_name in self._plan)
         self._optional = any(default is not inspect.Parameter.empty for default in self._defaults)
         returns = hints.get("return", Any)
@@ -127,6 +128,8 @@ class Operation:
     def _read_keys(self, payload: Any) -> tuple[Any, ...]:
         if payload is None:
             payload = {}
+        if self._nested:
+            refuse_others(payload, self._struct)
         try:
             keys: tuple[Any, ...] = msgspec.structs.astuple(msgspec.convert(payload, self._struct))
         except msgspec.ValidationError as error:

@@ -179,7 +179,7 @@ class ServerProtocol(Protocol):
             return None
         if not right:
             return self._fail(now)
-        accepted = self._login.accept()
+        accepted = self._login.accept(self._max - HEAD)
         self._login = None
         self.deadline = None
         if isinstance(accepted, bytes):
@@ -251,6 +251,7 @@ class ClientProtocol(Protocol):
                 self._state = "proved"
                 return None
             self.session = self._login.finish(data)
+            self._max = min(self._max, self._login.max_message + HEAD)
         except (LoginError, VersionError) as error:
             return self.end("login", error)
         except ImportError as error:

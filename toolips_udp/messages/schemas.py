@@ -37,12 +37,12 @@ def checker(schema: Any, who: str = "the data") -> Check:
     if isinstance(schema, Mapping):
         return _dict_checker(schema, who)
     _probe(schema, who)
-    extra = _refuser(schema)
+    strict = has_fields(schema)
 
     def check(value: Any) -> Any:
         try:
-            if extra is not None:
-                extra(value, schema, "")
+            if strict:
+                refuse_others(value, schema)
             return msgspec.convert(value, schema)
         except msgspec.ValidationError as error:
             raise content_error(error, who) from None
@@ -104,18 +104,14 @@ def _is_optional(kind: Any) -> bool:
 # -- keys that a dataclass or a lenient Struct does not have: msgspec passes over them, we refuse them
 
 
-def _refuser(schema: Any) -> Callable[[Any, Any, str], None] | None:
-    return _refuse if _names(schema, set()) else None
-
-
-def _names(schema: Any, seen: set[int]) -> bool:
+def has_fields(schema: Any) -> bool:
     """Whether there is a type with fields anywhere in this one."""
-    if id(schema) in seen:
-        return False
-    seen.add(id(schema))
-    if _fields(schema) is not None:
-        return True
-    return any(_names(arg, seen) for arg in typing.get_args(schema))
+    return _fields(schema) is not None or any(map(has_fields, typing.get_args(schema)))
+
+
+def refuse_others(value: Any, schema: Any) -> None:
+    """Raise `ContentError` for a key that no field of the schema has, however deep."""
+    _refuse(value, schema, "")
 
 
 def _fields(schema: Any) -> dict[str, Any] | None:

@@ -214,9 +214,9 @@ class Messages(Extension):
         message = Message(content, data, self.next_id(), None, None)
         message.listeners = listeners
         body = frames.write(Text(message.id, content, data))
-        if len(body) > self.max_message:
+        if len(body) > self._carrier.longest:
             raise ValueError(
-                f"a broadcast of {len(body):,} bytes is more than max_message ({self.max_message:,})"
+                f"a broadcast of {len(body):,} bytes is more than max_message ({self._carrier.longest:,})"
             )
         self.remember(message, None)
         sent = Broadcast()
@@ -312,7 +312,7 @@ class Messages(Extension):
             return
         self._remotes += 1
         protocol = ServerProtocol(
-            self.terms, self.clock(), self.max_message, self.counts, token=self._key,
+            self.terms, self.clock(), self._carrier.longest, self.counts, token=self._key,
             custom=self.login_func is not None, address=str(link.address), source=link.host,
             throttle=self._throttle, random=os.urandom,
         )  # fmt: skip

@@ -111,6 +111,8 @@ class UdpCarrier:
         self._settings = {**settings_of(max_message), "channels": 1, "max_peers": max_clients}
         self.host: Any = None
         self.game: Any = None
+        self.longest = max_message
+        """Bytes of the longest frame: of a module's Game, what that lets through."""
         self._server: Any = None
         self._staged = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -121,7 +123,7 @@ class UdpCarrier:
         self._server, self._loop = server, asyncio.get_running_loop()
         self.game = next((e for e in server.extensions if hasattr(e, "ride")), None)
         if self.game is not None:
-            self.game.ride(RIDER, self._riders)
+            self.longest = min(self.longest, self.game.ride(RIDER, self._riders) - OVERHEAD)
             return
         if all(mode.mode is not UDP for mode in server.modes):
             return
@@ -150,9 +152,10 @@ class UdpCarrier:
     def push(self) -> None:
         """Send what is queued once, though nothing is read any more."""
         endpoint = self._endpoint()
-        if self.host is not None and endpoint is not None:
-            self.host.advance(time.monotonic_ns())
-            for data, to in self.host.outgoing():
+        host = self.host if self.game is None else self.game.host
+        if host is not None and endpoint is not None:
+            host.advance(time.monotonic_ns())
+            for data, to in host.outgoing():
                 endpoint.send(data, to)
             endpoint.flush()
 
@@ -257,7 +260,7 @@ class UdpClientLink(PeerLink):
             host.receive(now, address, data)
             if self._sock is None:
                 return
-        self._turn()
+        self._soon()  # after those who wait for what came: their next question travels with our acknowledgement
 
     def _soon(self) -> None:
         if not self._flushing and self._sock is not None:

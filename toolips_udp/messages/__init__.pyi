@@ -1,0 +1,32 @@
+from .broadcasting import Broadcast as Broadcast
+from .broadcasting import Counts as Counts
+from .client import Client as Client
+from .connecting import connect as connect
+from .connecting import connect_with as connect_with
+from .connecting import main as main
+from .connecting import probe as probe
+from .errors import AlreadyConnected as AlreadyConnected
+from .errors import AlreadyRunning as AlreadyRunning
+from .errors import BadAction as BadAction
+from .errors import BadFrame as BadFrame
+from .errors import ConnectError as ConnectError
+from .errors import ContentError as ContentError
+from .errors import LoginError as LoginError
+from .errors import MessagesError as MessagesError
+from .errors import NotConnected as NotConnected
+from .errors import NotStarted as NotStarted
+from .errors import OperationFailed as OperationFailed
+from .errors import UnknownOperation as UnknownOperation
+from .errors import UnsupportedOperation as UnsupportedOperation
+from .errors import VersionError as VersionError
+from .hosting import Server as Server
+from .hosting import serve as serve
+from .hosting import start as start
+from .log import debug as debug
+from .message import Message as Message
+from .message import PendingMessage as PendingMessage
+from .operations import print_operation as print_operation
+from .operations import read_operation as read_operation
+from .server import Messages as Messages
+
+__all__: list[str]
