@@ -91,14 +91,16 @@ class UDPHandler:
             raise StartError(
                 f"{_where(self.fn)} cannot be a handler: its signature is {_signature(self.fn)}. "
                 "Expected one connection, as in def main(c), or a connection and a typed packet, as in "
-                "def main(c, move: Move) with a msgspec Struct"
+                "def main(c, move: Move) with a msgspec Struct",
+                code="wrong-signature",
             )
         if second is not None:
             annotation = _annotation(self.fn, second)
             if annotation is inspect.Parameter.empty:
                 raise StartError(
                     f"{_where(self.fn)} cannot be a handler: its second parameter {second.name!r} has no type. "
-                    f"Fix: annotate it with a msgspec Struct, or take the connection alone"
+                    f"Fix: annotate it with a msgspec Struct, or take the connection alone",
+                    code="wrong-signature",
                 )
             self.decode = decoder_for(annotation, _where(self.fn))
             self.struct = annotation

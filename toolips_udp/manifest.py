@@ -50,7 +50,10 @@ def find(module: Any) -> Any:
     """The module meant: itself, by dotted name, by path of a .py file, `"__main__"`, or any object."""
     if not isinstance(module, str | Path):
         if module is None:
-            raise StartError("start needs a module to serve, found None. Fix: in a script pass __name__")
+            raise StartError(
+                "start needs a module to serve, found None. Fix: in a script pass __name__",
+                code="no-such-module",
+            )
         return module
     text = str(module)
     if text in sys.modules:
@@ -58,13 +61,16 @@ def find(module: Any) -> Any:
     if text.endswith(".py") or "/" in text or isinstance(module, Path):
         return _from_path(Path(text))
     if not all(part.isidentifier() for part in text.split(".")):
-        raise StartError(f"{text!r} is neither a dotted module name nor the path of a .py file")
+        raise StartError(
+            f"{text!r} is neither a dotted module name nor the path of a .py file", code="no-such-module"
+        )
     try:
         return importlib.import_module(text)
     except ModuleNotFoundError as error:
         if error.name and (text == error.name or text.startswith(error.name + ".")):
             raise StartError(
-                f"there is no module {text!r}: {error}. Fix: check the name, or give the path of its .py file"
+                f"there is no module {text!r}: {error}. Fix: check the name, or give the path of its .py file",
+                code="no-such-module",
             ) from None
         raise
 
@@ -72,7 +78,7 @@ def find(module: Any) -> Any:
 def _from_path(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
-        raise StartError(f"there is no file {str(path)!r} to serve")
+        raise StartError(f"there is no file {str(path)!r} to serve", code="no-such-file")
     for known in list(sys.modules.values()):
         if getattr(known, "__file__", None) == str(path):
             return known
@@ -83,7 +89,9 @@ def _from_path(path: Path) -> ModuleType:
     )
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise StartError(f"{str(path)!r} is not Python source. Expected the path of a .py file")
+        raise StartError(
+            f"{str(path)!r} is not Python source. Expected the path of a .py file", code="not-python"
+        )
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     folder = str(path.parent)
@@ -114,7 +122,8 @@ def exports(module: Any) -> Iterator[tuple[str, Any]]:
                 raise StartError(
                     f"{name_of(module)} lists {name!r} in __all__, but has no such name."
                     f"{suggestion(str(name), vars(module)) if hasattr(module, '__dict__') else ''}"
-                    " Fix: define it or take it out of __all__"
+                    " Fix: define it or take it out of __all__",
+                    code="missing-export",
                 ) from None
         return
     own = dict(getattr(module, "__dict__", {}))
@@ -145,7 +154,8 @@ def read(module: Any) -> Manifest:
         if isinstance(value, MultiHandler):
             if found.chooser is not None:
                 raise StartError(
-                    f"{found.name} exports two MultiHandlers: {found.called(found.chooser)} and {name}. Expected one"
+                    f"{found.name} exports two MultiHandlers: {found.called(found.chooser)} and {name}. Expected one",
+                    code="two-multihandlers",
                 )
             found.chooser = value
         elif isinstance(value, Extension):
@@ -157,7 +167,8 @@ def read(module: Any) -> Manifest:
         elif value.name in found.handlers:
             raise StartError(
                 f"{found.name} has two handlers called {value.name!r}: "
-                f"{found.called(found.handlers[value.name])} and {name}. Fix: rename one"
+                f"{found.called(found.handlers[value.name])} and {name}. Fix: rename one",
+                code="same-name",
             )
         else:
             found.handlers[value.name] = value
@@ -175,7 +186,8 @@ def _settle_main(found: Manifest, mains: list[UDPHandler], skipped: list[str]) -
         listed = ", ".join(f"{found.called(m)} ({m.place})" for m in mains)
         raise StartError(
             f"{found.name} has {len(mains)} main handlers: {listed}. Expected one without a name. "
-            "Fix: give the others names, as in @handler('second'), or list one in __all__"
+            "Fix: give the others names, as in @handler('second'), or list one in __all__",
+            code="two-main-handlers",
         )
     own = [e for e in found.extensions if isinstance(getattr(e, "handler", None), UDPHandler)]
     if own:  # an extension that answers with a handler of its own, as dns.Service does
@@ -183,14 +195,15 @@ def _settle_main(found: Manifest, mains: list[UDPHandler], skipped: list[str]) -
             others = ", ".join([found.called(m) for m in mains] + [found.called(e) for e in own[1:]])
             raise StartError(
                 f"{found.name} exports {found.called(own[0])} ({title(own[0])}), which answers every packet, so "
-                f"{others} would never run. Fix: serve them on a port of their own"
+                f"{others} would never run. Fix: serve them on a port of their own",
+                code="unreachable-handler",
             )
         found.main = own[0].handler  # type: ignore[attr-defined]
         found.names[id(found.main)] = found.called(own[0])
     elif mains:
         found.main = mains[0]
     elif not found.answers and not found.routes:
-        raise StartError(_no_handler(found, skipped))
+        raise StartError(_no_handler(found, skipped), code="no-handler")
     if chooser is None and found.handlers:
         found.chooser = MultiHandler()
 
@@ -212,7 +225,8 @@ def _check(found: Manifest) -> None:
             each.read_signature()
         except NameError as error:
             raise StartError(
-                f"the typed packet of {found.called(each)} ({each.place}) cannot be resolved: {error}"
+                f"the typed packet of {found.called(each)} ({each.place}) cannot be resolved: {error}",
+                code="bad-packet-type",
             ) from None
     quick: set[str] = set()
     for extension in found.extensions:
@@ -220,11 +234,13 @@ def _check(found: Manifest) -> None:
         if route is not None and inspect.iscoroutinefunction(route):
             raise StartError(
                 f"the route of {found.called(extension)} ({title(extension)}) is async def, but a packet does not wait "
-                "for extensions. Fix: make it a plain def"
+                "for extensions. Fix: make it a plain def",
+                code="async-route",
             )
         if isinstance(extension, QuickExtension):
             if extension.name in quick:
                 raise StartError(
-                    f"{found.name} has two QuickExtensions called {extension.name!r}. Fix: rename one"
+                    f"{found.name} has two QuickExtensions called {extension.name!r}. Fix: rename one",
+                    code="same-name",
                 )
             quick.add(extension.name)

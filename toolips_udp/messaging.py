@@ -151,6 +151,7 @@ def _speaker(target: Any) -> Any:
     server = server_of(module)
     if server is None:
         raise StartError(
-            f"{getattr(module, '__name__', module)!r} is not being served. Fix: start it, or use send(data, to)"
+            f"{getattr(module, '__name__', module)!r} is not being served. Fix: start it, or use send(data, to)",
+            code="not-running",
         )
     return server

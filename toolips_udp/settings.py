@@ -22,6 +22,8 @@ RESERVED = frozenset({"PURE", "REQUIRE_NATIVE", "BIN", "CFLAGS", "LDFLAGS", "CON
 class SettingError(ToolipsError, ValueError):
     """A setting that does not exist, or whose value is not what it should be."""
 
+    code = "bad-setting"
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -105,7 +107,10 @@ def resolve(
     for key in table:
         if key not in keys:
             hint = suggestion(key, keys)
-            raise SettingError(f"{file}: unknown setting {key!r}.{hint} Known: {', '.join(sorted(keys))}")
+            raise SettingError(
+                f"{file}: unknown setting {key!r}.{hint} Known: {', '.join(sorted(keys))}",
+                code="unknown-setting",
+            )
     found = {}
     for setting in known:
         if setting.key in flags:
@@ -135,9 +140,11 @@ def read_table(path: Path, section: str) -> dict[str, Any]:
         with path.open("rb") as file:
             content = tomllib.load(file)
     except FileNotFoundError:
-        raise SettingError(f"{path} does not exist, expected a TOML file with a [{section}] table") from None
+        raise SettingError(
+            f"{path} does not exist, expected a TOML file with a [{section}] table", code="no-such-file"
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingError(f"{path} is no TOML: {error}") from None
+        raise SettingError(f"{path} is no TOML: {error}", code="bad-toml") from None
     table = content.get(section, {})
     if not isinstance(table, dict):
         raise SettingError(f"{path}: {section} is {table!r}, expected a table: [{section}]")

@@ -86,7 +86,9 @@ def prepare(
     addresses = _addresses(modes, ip)
     values = options.read(settings)
     if isinstance(threads, bool) or (threads is not None and (not isinstance(threads, int) or threads < 1)):
-        raise StartError(f"threads={threads!r}: expected a number of workers, 1 or more, or None")
+        raise StartError(
+            f"threads={threads!r}: expected a number of workers, 1 or more, or None", code="bad-setting"
+        )
     _refuse_inside_a_worker()
     count = _count_workers(workers)
     if count == 1 and not (values.user or values.harden or values.worker_max_age or values.worker_max_rss):
@@ -102,7 +104,9 @@ def _count_workers(workers: int | str) -> int:
     if isinstance(workers, str) and workers.isdigit():
         workers = int(workers)
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise StartError(f"workers={workers!r}: expected a number of processes, 1 or more, or 'auto'")
+        raise StartError(
+            f"workers={workers!r}: expected a number of processes, 1 or more, or 'auto'", code="bad-setting"
+        )
     return workers
 
 
@@ -110,7 +114,8 @@ def _refuse_inside_a_worker() -> None:
     if source.importing:
         raise StartError(
             "a worker imports this module, and the module starts a server while it is imported, which would never "
-            'end. Put start(...) under  if __name__ == "__main__":'
+            'end. Put start(...) under  if __name__ == "__main__":',
+            code="guard-main",
         )
 
 
@@ -170,10 +175,11 @@ def _addresses(modes: tuple[Mode, ...], ip: Any) -> tuple[Address, ...]:
     try:
         found = tuple(Address.resolve(each) for each in wanted)
     except (ValueError, TypeError) as error:
-        raise StartError(f"ip={ip!r}: {error}") from None
+        raise StartError(f"ip={ip!r}: {error}", code="bad-address") from None
     if len(found) != len(modes):
         raise StartError(
-            f"{len(found)} addresses for {len(modes)} modes: {ip!r}. Expected one, or one per mode"
+            f"{len(found)} addresses for {len(modes)} modes: {ip!r}. Expected one, or one per mode",
+            code="bad-address",
         )
     return found
 

@@ -38,7 +38,9 @@ def decoder_for(annotation: Any, who: str) -> Decoder:
         from_json = msgspec.json.Decoder(annotation)
         from_msgpack = msgspec.msgpack.Decoder(annotation)
     except TypeError as error:
-        raise StartError(f"{who}: packets cannot be decoded to {annotation!r}: {error}") from None
+        raise StartError(
+            f"{who}: packets cannot be decoded to {annotation!r}: {error}", code="bad-packet-type"
+        ) from None
 
     def decode(packet: bytes) -> Any:
         try:

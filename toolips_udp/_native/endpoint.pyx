@@ -150,7 +150,8 @@ cdef class Endpoint:
         tudp_batch_age(self.b, <uint64_t>(age_limit * 1e9))
         self.b.gso = gso and sys.platform == "linux"
         if gro and tudp_batch_gro(self.b) < 0:
-            raise StartError("gro=True, but this kernel has no UDP_GRO. Fix: leave it out, or Linux 5.0 or later")
+            raise StartError("gro=True, but this kernel has no UDP_GRO. Fix: leave it out, or Linux 5.0 or later",
+                             code="not-here")
         self.counters = Counters(self)
         self.fold(pipeline)
 
@@ -216,10 +217,11 @@ cdef class Endpoint:
             pointer = <tudp_stage *>PyCapsule_GetPointer(capsule, TUDP_CAPSULE)
             if pointer.abi != TUDP_ABI:
                 raise StartError(f"the native stage {stage!r} was built for stage ABI {pointer.abi}, this core has "
-                                 f"{TUDP_ABI}. Fix: build it again against toolips_udp.get_include()")
+                                 f"{TUDP_ABI}. Fix: build it again against toolips_udp.get_include()", code="stage-refused")
             status = tudp_batch_add(self.b, pointer, &scratch)
             if status < 0:
-                raise StartError(f"the native stage {stage!r} could not be attached: {os.strerror(-status)}")
+                raise StartError(f"the native stage {stage!r} could not be attached: {os.strerror(-status)}",
+                                 code="stage-refused")
         self.spare = self.new_connection()
         return 0
 

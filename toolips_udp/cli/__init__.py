@@ -127,8 +127,10 @@ def invoke(name: str, words: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def complain(text: object) -> None:
-    print(f"toolips-udp: {text}", file=sys.stderr)
+def complain(text: object, code: str = "") -> None:
+    """One line on stderr, with the code of the error in brackets where it has one."""
+    code = code or getattr(text, "code", "")
+    print(f"toolips-udp: [{code}] {text}" if code else f"toolips-udp: {text}", file=sys.stderr)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -144,7 +146,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     if words[0] not in names():
         hint = suggestion(words[0], names())
-        complain(f"there is no command {words[0]!r}.{hint} Commands: {', '.join(names())}")
+        complain(f"there is no command {words[0]!r}.{hint} Commands: {', '.join(names())}", "unknown-command")
         return USAGE
     try:
         return invoke(words[0], words[1:])

@@ -150,7 +150,8 @@ def _find(name: str) -> Server:
     if len(found) != 1:
         have = ", ".join(attribute for attribute, _ in found) or "none"
         raise StartError(
-            f"{name} has to hold one messages.Server, found {have}. Fix: server = messages.Server(...)"
+            f"{name} has to hold one messages.Server, found {have}. Fix: server = messages.Server(...)",
+            code="no-handler",
         )
     return found[0][1]
 

@@ -54,7 +54,8 @@ def over_udp(to: Address, data: bytes, wait: float | None, count: int) -> int:
     family = socket.AF_INET6 if ":" in to.host else socket.AF_INET
     if len(data) > LARGEST:
         raise TooLong(
-            f"{len(data)} bytes are more than one datagram holds, {LARGEST}. Use --tcp, or send less."
+            f"{len(data)} bytes are more than one datagram holds, {LARGEST}. Use --tcp, or send less.",
+            code="too-long",
         )
     came = 0
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -97,9 +98,11 @@ def run(options: argparse.Namespace) -> int:
         else:
             came = over_udp(to, data, options.wait, options.count)
     except ConnectionRefusedError:
-        raise ToolipsError(f"nothing listens at {to} over TCP. Does the server run, with --tcp?") from None
+        raise ToolipsError(
+            f"nothing listens at {to} over TCP. Does the server run, with --tcp?", code="no-answer"
+        ) from None
     except OSError as error:
-        raise ToolipsError(f"{to} cannot be reached: {error.strerror or error}") from None
+        raise ToolipsError(f"{to} cannot be reached: {error.strerror or error}", code="no-answer") from None
     if options.wait is not None and not came:
         print(f"no answer from {to} within {options.wait:g} s", file=sys.stderr)
         return 1

@@ -56,7 +56,9 @@ class Handler:
         self.wild = pattern == "*" or pattern.startswith("*.")
         self.base = names.fold(names.from_text(pattern[2:] if self.wild else pattern))
         if self.is_async and threaded:
-            raise StartError(f"DNS handler {self.name} is async def and threaded=True. Choose one.")
+            raise StartError(
+                f"DNS handler {self.name} is async def and threaded=True. Choose one.", code="wrong-signature"
+            )
         self.types = frozenset(rrtypes.ANY if t in ("*", "ANY") else rrtypes.type_number(t) for t in types)
         self.timeout = timeout
         self.at_most = at_most

@@ -35,13 +35,14 @@ def split(text: str) -> tuple[tuple[str, ...], Address, str]:
     )
     if parts.scheme not in PORTS:
         raise StartError(
-            f"listen address {text!r}: expected udp://, tcp://, tls://, https:// or an address alone."
+            f"listen address {text!r}: expected udp://, tcp://, tls://, https:// or an address alone.",
+            code="bad-address",
         )
     try:
         port = PORTS[parts.scheme] if parts.port is None else parts.port
         address = Address(parts.hostname or "", port)
     except ValueError as error:
-        raise StartError(f"listen address {text!r} cannot be used ({error}).") from None
+        raise StartError(f"listen address {text!r} cannot be used ({error}).", code="bad-address") from None
     return (parts.scheme,) if parts.scheme else ("udp", "tcp"), address, parts.path or "/dns-query"
 
 
@@ -54,7 +55,8 @@ def tls_context(certificate: str, key: str, protocols: list[str]) -> ssl.SSLCont
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise StartError(
-            f"TLS needs a certificate and its key: {certificate}, {key} cannot be used ({error})."
+            f"TLS needs a certificate and its key: {certificate}, {key} cannot be used ({error}).",
+            code="bad-tls",
         ) from None
     return context
 
@@ -81,7 +83,10 @@ class Listeners:
 
     def _certificate(self) -> tuple[str, str]:
         if self.service.tls is None:
-            raise StartError("tls:// and https:// need a certificate: Service(tls=('cert.pem', 'key.pem')).")
+            raise StartError(
+                "tls:// and https:// need a certificate: Service(tls=('cert.pem', 'key.pem')).",
+                code="bad-tls",
+            )
         return self.service.tls
 
     def _mode(self, kind: str, address: Address, text: str) -> None:
@@ -123,7 +128,9 @@ class Listeners:
         await asyncio.sleep(0.05)
         if task.done() and task.exception():
             error = task.exception()
-            raise StartError(f"https://{address} could not be served: {error}.") from error
+            raise StartError(
+                f"https://{address} could not be served: {error}.", code="bad-address"
+            ) from error
         self.addresses[f"https://{address}{path}"] = address
 
     def reload_certificates(self) -> None:

@@ -53,7 +53,8 @@ class Blocklist:
                 self.address = ipaddress.ip_address(answer)
             except ValueError:
                 raise StartError(
-                    f"blocklist answer {answer!r}: expected {', '.join(ANSWERS)} or an address."
+                    f"blocklist answer {answer!r}: expected {', '.join(ANSWERS)} or an address.",
+                    code="bad-dns-setting",
                 ) from None
         self.answer = answer
         self.ede = ede

@@ -116,7 +116,7 @@ class Service(Extension):
         self.may_recurse = Prefixes(wanted.pop("recursion", LOOPBACK))
         if wanted:
             raise StartError(f"access has {', '.join(wanted)}: expected query and recursion. "
-                             "Transfers are allowed per zone.")  # fmt: skip
+                             "Transfers are allowed per zone.", code="bad-dns-setting")  # fmt: skip
         self.recursive = any(getattr(step, "recursive", False) for step in self.steps)
         self.cookies = edns.Cookies(secret or os.urandom(16)) if cookies else None
         self.server: Any = None
@@ -539,7 +539,8 @@ def grouped(steps: Iterable[Any]) -> list[Any]:
         if not callable(getattr(step, "ask", None)):
             raise StartError(
                 f"dns.Service got {step!r} as a step. Expected a Zone, Forward, Blocklist, View, "
-                "or an object with ask(q)."
+                "or an object with ask(q).",
+                code="bad-dns-setting",
             )
         made.append(step)
     if zones:

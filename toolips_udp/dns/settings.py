@@ -134,13 +134,17 @@ def read(path: Path) -> tuple[Config, Path]:
     try:
         table = tomllib.loads(path.read_text())
     except OSError as error:
-        raise StartError(f"{path} cannot be read: {error.strerror}. Check the path.") from None
+        raise StartError(
+            f"{path} cannot be read: {error.strerror}. Check the path.", code="no-such-file"
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise StartError(f"{path} is no TOML: {error}.") from None
+        raise StartError(f"{path} is no TOML: {error}.", code="bad-toml") from None
     try:
         return msgspec.convert(table, Config), path.parent
     except msgspec.ValidationError as error:
-        raise StartError(f"{path}: {error}. See `dns serve --schema` for the keys.") from None
+        raise StartError(
+            f"{path}: {error}. See `dns serve --schema` for the keys.", code="unknown-setting"
+        ) from None
 
 
 def schema() -> dict[str, Any]:
@@ -156,7 +160,9 @@ def octets(text: str) -> int:
     digits = text.rstrip("KMGiB")
     unit = text[len(digits) :]
     if not digits.isdigit() or unit not in _SIZES:
-        raise StartError(f"size {text!r}: expected a number with KiB, MiB or GiB, as in 8MiB.")
+        raise StartError(
+            f"size {text!r}: expected a number with KiB, MiB or GiB, as in 8MiB.", code="bad-dns-setting"
+        )
     return int(digits) * _SIZES[unit]
 
 
@@ -246,12 +252,15 @@ def _zones(
             stores.append(ZoneStore(folder / table.folder, strict=strict, progress=progress))
             continue
         if table.name is None:
-            raise StartError('a [[zone]] has no name. Write name = "example.org", or folder = "zones".')
+            raise StartError(
+                'a [[zone]] has no name. Write name = "example.org", or folder = "zones".',
+                code="bad-dns-setting",
+            )
         if table.primaries:
             path = folder / table.file if table.file else None
             transfers.secondary(table.name, [(p.address, p.key) for p in table.primaries], path)
         elif table.file is None:
-            raise StartError(f"zone {table.name} has neither a file nor primaries.")
+            raise StartError(f"zone {table.name} has neither a file nor primaries.", code="bad-dns-setting")
         else:
             files[table.name] = folder / table.file
         if table.transfer_to:
@@ -264,7 +273,9 @@ def _zones(
         report = store.load()
         store.changed.append(transfers.changed)
         if report.problems and (strict or not report.loaded):
-            raise StartError("zones could not be read:\n" + "\n".join(report.problems.values()))
+            raise StartError(
+                "zones could not be read:\n" + "\n".join(report.problems.values()), code="bad-zone"
+            )
     return [*stores, *transfers.steps()]
 
 
@@ -276,7 +287,8 @@ def add_handlers(service: Service, path: Path) -> None:
     found = [value for value in vars(module).values() if isinstance(value, Service)]
     if not found:
         raise StartError(
-            f"{path} has no dns.Service. Expected service = dns.Service() with @service.answers functions."
+            f"{path} has no dns.Service. Expected service = dns.Service() with @service.answers functions.",
+            code="no-handler",
         )
     for other in found:
         for table in (*other.handlers.exact.values(), *other.handlers.wild.values()):

@@ -44,7 +44,7 @@ def service_of(zones: Zonish | Iterable[Zonish], **settings: Any) -> Service:
 def check_loaded(report: Reloaded) -> None:
     """`StartError` with every finding when there were zones and none could be read."""
     if report.problems and not report.loaded:
-        raise StartError("no zone could be read:\n" + "\n".join(report.problems.values()))
+        raise StartError("no zone could be read:\n" + "\n".join(report.problems.values()), code="bad-zone")
 
 
 def start(

@@ -80,13 +80,15 @@ class Keys:
 
         allowed = ALGORITHMS + (WEAK if weak else ())
         if algorithm.lower().rstrip(".") not in allowed:
-            raise StartError(f"key {name}: algorithm {algorithm!r}; expected one of {', '.join(allowed)}.")
+            raise StartError(
+                f"key {name}: algorithm {algorithm!r}; expected one of {', '.join(allowed)}.", code="bad-key"
+            )
         try:
             octets = unbase64(secret, "secret")
         except FormatError:
             octets = b""
         if len(octets) < 16:
-            raise StartError(f"key {name}: the secret must be base64 of at least 16 octets.")
+            raise StartError(f"key {name}: the secret must be base64 of at least 16 octets.", code="bad-key")
         wire = names.fold(names.from_text(name))
         self.keys[wire] = _dnspython("dns.tsig").Key(
             names.to_text(wire), octets, algorithm.lower().rstrip(".") + "."

@@ -96,10 +96,13 @@ class DNS64(Nested):
         try:
             self.prefix = ipaddress.IPv6Network(prefix)
         except ValueError as wrong:
-            raise StartError(f"DNS64 prefix {prefix!r} is no IPv6 prefix ({wrong}).") from None
+            raise StartError(
+                f"DNS64 prefix {prefix!r} is no IPv6 prefix ({wrong}).", code="bad-dns-setting"
+            ) from None
         if self.prefix.prefixlen not in _LENGTHS:
             raise StartError(
-                f"DNS64 prefix {prefix!r}: expected a length of {', '.join(map(str, _LENGTHS))}."
+                f"DNS64 prefix {prefix!r}: expected a length of {', '.join(map(str, _LENGTHS))}.",
+                code="bad-dns-setting",
             )
 
     def ask(self, q: Question) -> Any:

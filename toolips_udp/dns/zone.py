@@ -65,6 +65,8 @@ class Problem:
 class ZoneError(FormatError):
     """A zone that cannot be served. `problems` lists every finding with its place."""
 
+    code = "bad-zone"
+
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = problems
         wrong = [p for p in problems if p.error]

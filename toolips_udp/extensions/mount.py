@@ -38,7 +38,8 @@ class Mount(Route):
         if not self.source.exists():
             raise StartError(
                 f"mount({self.path!r}, {str(self.source)!r}): there is no such file or folder. "
-                f"Fix: check the path; it is read from {os.getcwd()}"
+                f"Fix: check the path; it is read from {os.getcwd()}",
+                code="no-such-file",
             )
         try:
             from starlette.staticfiles import StaticFiles

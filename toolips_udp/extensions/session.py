@@ -104,7 +104,8 @@ class Session(Extension):
         if threaded and self._server is not None and self._server.pool is None:
             raise StartError(
                 f"the callback of {name!r} is threaded, but the server was started without a pool. "
-                "Fix: start(..., threads=2), or register it before the start"
+                "Fix: start(..., threads=2), or register it before the start",
+                code="no-threads",
             )
         if client is None:
             table = self._callbacks
@@ -175,7 +176,8 @@ class Session(Extension):
         if server.settings.kind == "process" and self.threaded_callbacks:
             raise StartError(
                 "a Session's callback is threaded, but kind='process' runs handlers in other processes, "
-                "where its client's state is not. Fix: kind='thread', or a callback that is not threaded"
+                "where its client's state is not. Fix: kind='thread', or a callback that is not threaded",
+                code="wrong-kind",
             )
         self._server = server
         self._members = self._table()
@@ -298,7 +300,8 @@ def on(target: Any, *args: Any, **options: Any) -> Any:
     sessions = [each for each in target.server.extensions if isinstance(each, Session)]
     if not sessions:
         raise StartError(
-            "on(c, component, event) needs a Session. Fix: export session = Session() in the module"
+            "on(c, component, event) needs a Session. Fix: export session = Session() in the module",
+            code="no-session",
         )
     return sessions[0].pages.bind(target, *args, **options)
 

@@ -264,7 +264,8 @@ class Game(Extension):
         if getattr(server.settings, "workers", 1) > 1 and not self.sharded:
             raise StartError(
                 "a Game has one world, and workers above 1 would make several. Fix: workers=1, or "
-                "Game(sharded=True), which says that rooms and broadcasts are per worker"
+                "Game(sharded=True), which says that rooms and broadcasts are per worker",
+                code="state-in-one-process",
             )
         self.server = server
         self._thread = threading.get_ident()
@@ -437,7 +438,7 @@ class Game(Extension):
     def _spawn(self, coroutine: Any, peer: Any) -> None:
         if self._loop is None:
             coroutine.close()
-            raise StartError("an async handler needs a running server")
+            raise StartError("an async handler needs a running server", code="not-running")
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
 

@@ -25,6 +25,8 @@ Event = tuple[int, str, bytes]
 class ReplayDiffers(ToolipsError):
     """A replay came to another state than the match that was recorded."""
 
+    code = "replay-differs"
+
 
 class Simulation(Protocol):
     """What can be recorded: rules whose state follows from the seed and the events alone."""

@@ -20,6 +20,8 @@ T = TypeVar("T", bound=Timer)
 class RoomFull(ToolipsError):
     """A room has no place left, or a peer may not be in more rooms or open more of them."""
 
+    code = "room-full"
+
 
 class Sender(Protocol):
     """What rooms need of their game."""

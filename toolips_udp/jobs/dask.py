@@ -60,7 +60,8 @@ class _Link:
         except (OSError, TimeoutError) as error:
             raise WorkerError(
                 f"no Dask scheduler answers at {address}: {error}. Start one with  dask scheduler  "
-                f"and workers with  dask worker {address}"
+                f"and workers with  dask worker {address}",
+                code="no-scheduler",
             ) from error
 
     @classmethod
@@ -100,7 +101,8 @@ class ClusterEngine(Engine):
             raise WorkerError(
                 "workers of kind 'cluster' need the address of a Dask scheduler: "
                 'processes(n, "cluster", address="tcp://host:8786"), '
-                "or DASK_SCHEDULER_ADDRESS in the environment"
+                "or DASK_SCHEDULER_ADDRESS in the environment",
+                code="no-scheduler",
             )
         ClusterEngine._count += 1
         self._number = ClusterEngine._count

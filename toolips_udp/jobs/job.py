@@ -192,12 +192,14 @@ def pack(job: Job[Any]) -> bytes:
         raise JobError(
             f"{job!r} cannot be sent to a process worker: {error}. A process worker imports the function "
             "by name: define it at the top level of a module (no lambda, no nested function) and pass "
-            "everything it needs as picklable arguments; or use a worker of kind 'thread'."
+            "everything it needs as picklable arguments; or use a worker of kind 'thread'.",
+            code="not-sendable",
         ) from error
     if b"__main__" in data and not _main_is_a_file():
         raise JobError(
             f"{job!r} is defined in an interactive session, which a process worker cannot import. "
-            "Put the function into a file, or use a worker of kind 'thread'."
+            "Put the function into a file, or use a worker of kind 'thread'.",
+            code="not-sendable",
         )
     return data
 
@@ -210,7 +212,7 @@ def _main_is_a_file() -> bool:
 def failed(job: object, worker: str, error: BaseException, text: str = "") -> JobError:
     """The JobError that tells of an error inside a job, cause chained, traceback as a note."""
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    wrapped = JobError(f"{job!r} on worker {worker} raised {what}")
+    wrapped = JobError(f"{job!r} on worker {worker} raised {what}", code="job-failed")
     wrapped.__cause__ = error
     wrapped.remote_traceback = text or "".join(traceback.format_exception(error))
     if text:

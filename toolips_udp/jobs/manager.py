@@ -114,7 +114,9 @@ class ProcessManager:
         """Take a worker in: it gets the next id and all that was `put` or run `everywhere`."""
         with self._lock:
             if self._closed:
-                raise WorkerError("this manager is closed; make another one with processes(...)")
+                raise WorkerError(
+                    "this manager is closed; make another one with processes(...)", code="manager-closed"
+                )
             id = self._next_id
             if (worker.name or str(id)) in (w.name for w in self._workers.values()):
                 raise ValueError(f"a worker is called {worker.name or str(id)!r} already; names are unique")
@@ -230,7 +232,8 @@ class ProcessManager:
             raise WorkerError(
                 f"no worker of kind {kind!r}; kinds here: {sorted({w.kind for w in self})}"
                 if kind
-                else "this manager has no workers; add some with add_workers(n)"
+                else "this manager has no workers; add some with add_workers(n)",
+                code="no-worker",
             )
         return workers
 
@@ -245,7 +248,7 @@ class ProcessManager:
         if sync:
             refuse_to_block("sync=True")
         if not workers:
-            raise WorkerError("this manager has no workers; add some with add_workers(n)")
+            raise WorkerError("this manager has no workers; add some with add_workers(n)", code="no-worker")
         futures: list[JobFuture[Any]] = []
         for i, job in enumerate(jobs):
             if not isinstance(job, Job):

@@ -56,7 +56,7 @@ class Talk(Job[bytes]):
 
 
 def _only_in_a_process() -> bytes:
-    raise JobError("a Talk runs on workers of kind 'process' only")
+    raise JobError("a Talk runs on workers of kind 'process' only", code="wrong-kind")
 
 
 class ProcessEngine(Engine):
@@ -77,7 +77,8 @@ class ProcessEngine(Engine):
         if Main.importing:
             raise WorkerError(
                 "the main script makes process workers while one of them imports it, which would never end. "
-                'Put what should run only once under  if __name__ == "__main__":'
+                'Put what should run only once under  if __name__ == "__main__":',
+                code="guard-main",
             )
         self._setups = setups
         self._spawn()
@@ -109,7 +110,9 @@ class ProcessEngine(Engine):
             )
         except OSError as error:
             ours.close()
-            raise WorkerError(f"a process worker could not be started: {error}") from error
+            raise WorkerError(
+                f"a process worker could not be started: {error}", code="worker-not-started"
+            ) from error
         finally:
             theirs.close()
         self._channel = Connection(ours.detach())
@@ -159,7 +162,9 @@ class ProcessEngine(Engine):
         except OSError as error:  # it was dead before it could see the job
             code = self._replace()
             if not again:
-                raise Broken(f"process worker {pid} ended ({code}) before the job began") from error
+                raise Broken(
+                    f"process worker {pid} ended ({code}) before the job began", code="worker-lost"
+                ) from error
             return self._exchange(job, payload)
         try:
             answer = self._hear(job)

@@ -65,7 +65,8 @@ class Lane:
             self.loop.call_soon_threadsafe(fn)
         except RuntimeError as error:
             raise WorkerError(
-                f"worker {self.worker.id} ({self.worker.name}) cannot run jobs: its event loop is closed"
+                f"worker {self.worker.id} ({self.worker.name}) cannot run jobs: its event loop is closed",
+                code="worker-lost",
             ) from error
 
     def _next(self) -> None:

@@ -93,7 +93,9 @@ class Worker:
     def open(self, id: int, loop: Callable[[], AbstractEventLoop]) -> None:
         """Begin to work under this id. Called by the manager, once."""
         if self._lane is not None:
-            raise WorkerError(f"{self!r} belongs to a manager already; make a new Worker")
+            raise WorkerError(
+                f"{self!r} belongs to a manager already; make a new Worker", code="worker-taken"
+            )
         self.id = id
         self.name = self.name or str(id)
         if self.kind == ASYNC:
@@ -136,11 +138,15 @@ class Worker:
     def room(self, jobs: int) -> None:
         """Raise `WorkerError` unless this worker takes so many more jobs."""
         if self.closed or self._lane is None:
-            raise WorkerError(f"worker {self.id} ({self.name}) is closed; add_workers makes a new one")
+            raise WorkerError(
+                f"worker {self.id} ({self.name}) is closed; add_workers makes a new one",
+                code="manager-closed",
+            )
         if self.waiting + jobs > self.max_queue:
             raise WorkerError(
                 f"worker {self.id} ({self.name}) has {self.waiting} jobs waiting and takes at most "
-                f"{self.max_queue}; {jobs} more refused. Wait for some (waitfor), or raise max_queue."
+                f"{self.max_queue}; {jobs} more refused. Wait for some (waitfor), or raise max_queue.",
+                code="queue-full",
             )
 
     def enqueue(self, future: JobFuture[Any], keep: bool = True) -> None:
@@ -184,7 +190,7 @@ class Worker:
 
     def failed(self, future: JobFuture[Any], error: BaseException, text: str = "") -> None:
         if isinstance(error, Broken):
-            told = WorkerError(f"{future.job!r} on worker {self.id} ({self.name}): {error}")
+            told = WorkerError(f"{future.job!r} on worker {self.id} ({self.name}): {error}", code=error.code)
             told.__cause__ = error.__cause__
             error = told
         elif not isinstance(error, CancelledError):

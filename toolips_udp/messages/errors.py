@@ -15,7 +15,7 @@ class MessagesError(ToolipsError):
     the other side's log has more, `path` the field that is wrong (`ContentError` only).
     """
 
-    code = 0
+    code: int = 0  # type: ignore[assignment]  # the number on the wire, not a word
 
     def __init__(self, message: str = "", *, id: str = "", path: str = "") -> None:
         super().__init__(message)

@@ -54,7 +54,7 @@ class Server(Messages):
         try:
             address = Address.resolve(ip)
         except (ValueError, TypeError) as error:
-            raise StartError(f"ip={ip!r}: {error}") from None
+            raise StartError(f"ip={ip!r}: {error}", code="bad-address") from None
         settings.setdefault("max_unsent", 8 * self.max_message)
         settings.setdefault("watchdog", 1.0)
         module = SimpleNamespace(messages=self, __name__="messages")

@@ -46,11 +46,15 @@ def read(router_threads: Any, threads: int | None) -> Schedule | None:
         return None
     low, high = (-2, threads) if router_threads is None else _ends(router_threads)
     if low > high:
-        raise StartError(f"router_threads={router_threads!r} begins at {low}, above its end {high}")
+        raise StartError(
+            f"router_threads={router_threads!r} begins at {low}, above its end {high}",
+            code="bad-router-threads",
+        )
     if high > threads:
         raise StartError(
             f"router_threads={router_threads!r} names worker {high}, but threads={threads} makes workers 1 "
-            f"to {threads}. Fix: threads={high}, or a range that ends at {threads}"
+            f"to {threads}. Fix: threads={high}, or a range that ends at {threads}",
+            code="bad-router-threads",
         )
     return Schedule(low, high) if high > 1 else None
 
@@ -69,5 +73,6 @@ def _ends(value: Any) -> tuple[int, int]:
         return value[0], value[1]
     raise StartError(
         f"router_threads={value!r} is not a range of workers. "
-        "Expected (low, high), 'low:high' or a range, as in '-2:3'"
+        "Expected (low, high), 'low:high' or a range, as in '-2:3'",
+        code="bad-router-threads",
     )

@@ -146,7 +146,10 @@ class Server(Calls, Reloading):
             with self._making_manager:  # without a pool it is made when it is first asked for
                 if self._processes is None:
                     if self.loop is None or self.ended.is_set():
-                        raise StartError(f"{self!r} does not run, so it has no workers. Fix: start it first")
+                        raise StartError(
+                            f"{self!r} does not run, so it has no workers. Fix: start it first",
+                            code="not-running",
+                        )
                     from .pool import bare_manager
 
                     self._processes = bare_manager(self.loop)
@@ -266,7 +269,10 @@ class Server(Calls, Reloading):
         """The workers of the pool, the extensions in order, then the modes."""
         assert self.loop is not None
         if self.settings.kind not in ("thread", "process"):
-            raise StartError(f"kind={self.settings.kind!r}: the pool of a server is made of 'thread' or 'process'")
+            raise StartError(
+                f"kind={self.settings.kind!r}: the pool of a server is made of 'thread' or 'process'",
+                code="bad-setting",
+            )
         size = self._pool_size()
         if size:
             from .pool import make_manager
@@ -518,7 +524,9 @@ def pin_to(core: int) -> None:
     try:
         os.sched_setaffinity(0, {core})
     except (AttributeError, OSError) as error:
-        raise StartError(f"pin={core}: this thread cannot be kept on that core: {error}") from None
+        raise StartError(
+            f"pin={core}: this thread cannot be kept on that core: {error}", code="bad-setting"
+        ) from None
 
 
 def load_mode(mode: Mode) -> type[ModeServer]:
@@ -543,9 +551,11 @@ def new_loop() -> asyncio.AbstractEventLoop:
 
 def bind_error(what: Mode | str, address: Address, error: OSError) -> BindError:
     """The error for an address that could not be bound: cause, holder and fix."""
-    from .holder import explain
+    from .holder import code_of, explain
 
     datagram = isinstance(what, Mode) and what.name == "UDP"
     return BindError(
-        error.errno, f"{what} cannot be served on {address}: {explain(datagram, address, error)}"
+        error.errno,
+        f"{what} cannot be served on {address}: {explain(datagram, address, error)}",
+        code=code_of(address, error),
     )

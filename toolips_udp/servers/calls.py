@@ -59,10 +59,14 @@ class Calls:
         found: Any = (getattr(mode, "endpoint", None) for mode in self._modes)
         endpoint = next((each for each in found if each is not None), None)
         if endpoint is None:
-            raise StartError(f"{self!r} has no UDP mode, so it cannot {verb}. Fix: start((UDP, ...), module)")
+            raise StartError(
+                f"{self!r} has no UDP mode, so it cannot {verb}. Fix: start((UDP, ...), module)",
+                code="no-udp",
+            )
         if not self.running:
             raise StartError(
-                f"{self!r} cannot {verb}, for it does not run. Fix: start it, or use send(data, to)"
+                f"{self!r} cannot {verb}, for it does not run. Fix: start it, or use send(data, to)",
+                code="not-running",
             )
         return endpoint
 
@@ -102,7 +106,7 @@ class Calls:
         """Call `fn(*args)` on the server's loop, from any thread. Nothing happens when it has ended."""
         loop = self.loop
         if loop is None:
-            raise StartError(f"{self!r} does not run")
+            raise StartError(f"{self!r} does not run", code="not-running")
         if threading.get_ident() == self._thread_id:
             loop.call_soon(fn, *args)
         else:

@@ -79,7 +79,7 @@ async def reload(server: Server) -> list[str]:
     except (ToolipsError, OSError):
         raise
     except Exception as error:  # what the user's module raised
-        raise StartError(f"{type(error).__name__}: {error}") from error
+        raise StartError(f"{type(error).__name__}: {error}", code="reload-failed") from error
 
 
 @command("stop")
@@ -110,7 +110,8 @@ def made_folder() -> Path:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise StartError(
             f"{path} is not a folder of this user alone, so no control socket is made there. "
-            f"Fix: chmod 700 {path}, or remove it, or set TOOLIPS_UDP_RUNTIME"
+            f"Fix: chmod 700 {path}, or remove it, or set TOOLIPS_UDP_RUNTIME",
+            code="unsafe-folder",
         )
     return path
 
@@ -217,5 +218,5 @@ def ask(path: Path, name: str, timeout: float = 5.0, **arguments: Any) -> Any:
         with sock.makefile("rb") as answer:
             found = json.loads(answer.readline(16 << 20))
     if not found["ok"]:
-        raise StartError(found["error"])
+        raise StartError(found["error"], code="control-refused")
     return found["result"]

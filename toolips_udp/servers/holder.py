@@ -9,6 +9,21 @@ from pathlib import Path
 
 from ..address import Address
 
+CODES = {
+    errno.EADDRINUSE: "port-in-use",
+    errno.EACCES: "not-permitted",
+    errno.EPERM: "not-permitted",
+    errno.EADDRNOTAVAIL: "no-such-address",
+    errno.EAFNOSUPPORT: "no-ipv6",
+}
+PRIVILEGED = "privileged-port"
+
+
+def code_of(address: Address, error: OSError) -> str:
+    """The stable word for the cause."""
+    word = CODES.get(error.errno or 0, "cannot-bind")
+    return PRIVILEGED if word == "not-permitted" and address.port < 1024 else word
+
 
 def explain(datagram: bool, address: Address, error: OSError) -> str:
     """Cause and fix in one sentence each."""

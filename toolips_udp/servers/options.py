@@ -46,7 +46,12 @@ define(
     Setting("receive-buffer", "bytes asked of the kernel for the receive buffer", int, 4 << 20),
     Setting("slot", "largest datagram taken whole; longer ones are counted truncated", int, 65_536),
     Setting("age-limit", "seconds after which a datagram is stale under overload; 0: never", float, 0.05),
-    Setting("gro", "let the kernel join trains of one peer (UDP_GRO): fewer calls if clients send them", bool, False),
+    Setting(
+        "gro",
+        "let the kernel join trains of one peer (UDP_GRO): fewer calls if clients send them",
+        bool,
+        False,
+    ),
     Setting("multicast", "groups to join: 239.1.2.3, 239.1.2.3@eth0, ff02::1@eth0", str, (), many=True),
     Setting("watchdog", "seconds a handler may hold the turn before it is named; 0: never", float, 0.1),
     Setting("max-connections", "TCP and HTTP: connections at once; the longest idle makes room", int),
@@ -106,7 +111,8 @@ def read(call: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> O
     for name in call:
         if name not in known:
             raise StartError(
-                f"start has no setting {name!r}.{suggestion(name, known)} Known: {', '.join(sorted(known))}"
+                f"start has no setting {name!r}.{suggestion(name, known)} Known: {', '.join(sorted(known))}",
+                code="unknown-setting",
             )
     plain = {name: value for name, value in call.items() if name in KNOWN and value is not None}
     try:
@@ -120,7 +126,7 @@ def read(call: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> O
         }
         values = resolve(list(KNOWN.values()), {}, os.environ if environ is None else environ, {})
     except SettingError as error:
-        raise StartError(str(error)) from None
+        raise StartError(str(error), code=error.code) from None
     values |= {name: Value(value, "call") for name, value in given.items()}
     values |= {name: Value(call.get(name), "call" if name in call else "default") for name in OBJECTS}
     for name, found in values.items():
@@ -129,7 +135,7 @@ def read(call: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> O
             continue
         if number < 0 or (number == 0 and name not in MAY_BE_0):
             least = "0 or more" if name in MAY_BE_0 else "a number above 0"
-            raise StartError(f"{name} ({found.source}) is {number!r}, expected {least}")
+            raise StartError(f"{name} ({found.source}) is {number!r}, expected {least}", code="bad-setting")
     return Options(values)
 
 

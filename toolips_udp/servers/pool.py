@@ -60,7 +60,9 @@ async def _load_everywhere(
         try:
             await future
         except (JobError, WorkerError) as error:
-            raise StartError(f"a process worker could not load the module: {error}") from error
+            raise StartError(
+                f"a process worker could not load the module: {error}", code="worker-not-started"
+            ) from error
 
 
 def _loaded() -> None:

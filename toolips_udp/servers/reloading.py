@@ -37,6 +37,7 @@ class Reloading:
         loop: asyncio.AbstractEventLoop | None
         journal: Journal
         manifest: Manifest
+
         @property
         def running(self) -> bool: ...
 
@@ -51,7 +52,7 @@ class Reloading:
         the old one serves on. Blocks; on the server's own loop: `await server.reload_async()`.
         """
         if self.loop is None or not self.running:
-            raise StartError(f"{self!r} does not run, so there is nothing to reload")
+            raise StartError(f"{self!r} does not run, so there is nothing to reload", code="not-running")
         if threading.get_ident() == self._thread_id:
             raise RuntimeError(
                 "server.reload() on the server's own loop would never return. Fix: await server.reload_async()"
@@ -79,18 +80,19 @@ def load_again(module: Any) -> Manifest:
     if not isinstance(module, ModuleType):
         raise StartError(
             f"{manifests.name_of(module)} is an object, not a module, so there is no file to load it from again. "
-            "Fix: put the handlers into a .py file, or start anew"
+            "Fix: put the handlers into a .py file, or start anew",
+            code="not-reloadable",
         )
     path = getattr(module, "__file__", None)
     if path is None:
-        raise StartError(f"{module.__name__} has no file to load it from again")
+        raise StartError(f"{module.__name__} has no file to load it from again", code="not-reloadable")
     is_main = module.__name__ == "__main__"
     name = "__mp_main__" if is_main else module.__name__
     spec = importlib.util.spec_from_file_location(
         name, path, submodule_search_locations=getattr(module, "__path__", None)
     )
     if spec is None or spec.loader is None:
-        raise StartError(f"{path} cannot be loaded again: it is not Python source")
+        raise StartError(f"{path} cannot be loaded again: it is not Python source", code="not-reloadable")
     fresh = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
     sys.modules[name] = fresh
@@ -127,7 +129,8 @@ async def reload_in_place(server: Server) -> list[str]:
     for mode in server.modes:
         if not mode.swaps:
             raise StartError(
-                f"{mode.mode} mode cannot be reloaded in place. Fix: workers=2 or more, or start anew"
+                f"{mode.mode} mode cannot be reloaded in place. Fix: workers=2 or more, or start anew",
+                code="not-reloadable",
             )
     fresh = load_again(server.module)
     started: list[Extension] = []
@@ -158,7 +161,7 @@ async def _reload_data(reloads: list[Callable[[], Any]]) -> list[str]:
     for again in reloads:
         wrong |= await loop.run_in_executor(None, again) or {}
     if wrong:
-        raise StartError("; ".join(f"{name}: {text}" for name, text in wrong.items()))
+        raise StartError("; ".join(f"{name}: {text}" for name, text in wrong.items()), code="reload-failed")
     return []
 
 
@@ -167,7 +170,8 @@ def _check_kinds(server: Server, fresh: Manifest) -> None:
     if threaded and server.pool is None:
         raise StartError(
             f"handler {fresh.called(threaded[0])} ({threaded[0].place}) is threaded, but this server was started "
-            "without a pool. Fix: start with threads=2 or more"
+            "without a pool. Fix: start with threads=2 or more",
+            code="no-threads",
         )
 
 

@@ -62,7 +62,7 @@ def _import(served: dict[str, Any]) -> Any:
 def check_loaded() -> None:
     """Raises `StartError` unless the module is there."""
     if _problem is not None:
-        raise StartError(_problem)
+        raise StartError(_problem, code="worker-not-started")
 
 
 def serve_packet(data: bytes, line: Line) -> bytes:
@@ -111,7 +111,8 @@ class RemoteServer:
 
     def __getattr__(self, name: str) -> Any:
         raise WorkerError(
-            f"server.{name} cannot be used in a process worker. Fix: on the main loop, or kind='thread'"
+            f"server.{name} cannot be used in a process worker. Fix: on the main loop, or kind='thread'",
+            code="wrong-kind",
         )
 
 

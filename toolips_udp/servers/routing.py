@@ -31,7 +31,8 @@ class Router:
         for route in routes:
             if WEBSOCKET in (route.methods or ()) and not route.is_async:
                 raise StartError(
-                    f"the route {route.path!r} serves WebSockets, but is a plain def. Fix: make it async def"
+                    f"the route {route.path!r} serves WebSockets, but is a plain def. Fix: make it async def",
+                    code="wrong-signature",
                 )
             if isinstance(route, Mount):
                 route.check()
@@ -48,7 +49,9 @@ class Router:
                             "its braces do not match. Expected for example /user/{name} or /page/{n:int}"
                         )
                 except (AssertionError, ValueError) as error:
-                    raise StartError(f"the path {route.path!r} of a route cannot be read: {error}") from None
+                    raise StartError(
+                        f"the path {route.path!r} of a route cannot be read: {error}", code="bad-path"
+                    ) from None
                 self._patterns.append((pattern, convertors, route))
             else:
                 self._exact.setdefault(route.path, []).append(route)

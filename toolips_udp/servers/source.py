@@ -24,7 +24,8 @@ def describe(module: Any) -> dict[str, Any]:
     if not isinstance(module, ModuleType):
         raise StartError(
             f"workers import what they serve, and {manifest.name_of(module)} is an object, not a module. "
-            "Fix: put the handlers into a .py file and pass its name or path, or use workers=1"
+            "Fix: put the handlers into a .py file and pass its name or path, or use workers=1",
+            code="not-importable",
         )
     found: dict[str, Any] = {"sys_path": [p or os.getcwd() for p in sys.path], "argv": list(sys.argv)}
     if module.__name__ == "__main__":
@@ -35,7 +36,8 @@ def describe(module: Any) -> dict[str, Any]:
         if not main:
             raise StartError(
                 "workers import what they serve, and this module was typed in or comes from a pipe. "
-                "Fix: put it into a .py file, or use workers=1"
+                "Fix: put it into a .py file, or use workers=1",
+                code="not-importable",
             )
         return {**found, "main": main}
     spec = getattr(module, "__spec__", None)
@@ -45,7 +47,10 @@ def describe(module: Any) -> dict[str, Any]:
         return {**found, "name": module.__name__}
     if path:
         return {**found, "path": os.path.abspath(path)}
-    raise StartError(f"workers cannot find {module.__name__}: it has neither a file nor an importable name")
+    raise StartError(
+        f"workers cannot find {module.__name__}: it has neither a file nor an importable name",
+        code="not-importable",
+    )
 
 
 def _same(name: str, path: str | None) -> bool:
@@ -81,7 +86,8 @@ def name_function(setting: str, fn: Any) -> str:
     module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", "<")
     if not module or "<" in name:
         raise StartError(
-            f"{setting}= is {fn!r}, which workers cannot import. Fix: a function at the top level of a module"
+            f"{setting}= is {fn!r}, which workers cannot import. Fix: a function at the top level of a module",
+            code="not-importable",
         )
     return f"{module}:{name}"
 

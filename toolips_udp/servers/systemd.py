@@ -31,14 +31,18 @@ def inherited(environment: MutableMapping[str, str] | None = None) -> list[socke
     try:
         number = int(count)
     except ValueError:
-        raise StartError(f"LISTEN_FDS is {count!r}, expected the number of inherited sockets") from None
+        raise StartError(
+            f"LISTEN_FDS is {count!r}, expected the number of inherited sockets", code="bad-systemd-socket"
+        ) from None
     found = []
     for fd in range(FIRST_FD, FIRST_FD + number):
         os.set_inheritable(fd, False)
         try:
             found.append(socket.socket(fileno=fd))
         except OSError as error:
-            raise StartError(f"descriptor {fd}, which systemd passed, is not a socket: {error}") from error
+            raise StartError(
+                f"descriptor {fd}, which systemd passed, is not a socket: {error}", code="bad-systemd-socket"
+            ) from error
     return found
 
 

@@ -87,7 +87,8 @@ class TCPMode(ModeServer):
         if blocking and self.server.threads == 1:
             raise StartError(
                 f"handler {manifest.called(blocking[0])} ({blocking[0].place}) is a plain def, which runs in a thread "
-                "on TCP, but threads=1 leaves none for it. Fix: threads=2 or more, or async def"
+                "on TCP, but threads=1 leaves none for it. Fix: threads=2 or more, or async def",
+                code="no-threads",
             )
 
     def _needs_thread(self, handler: UDPHandler) -> bool:
@@ -316,7 +317,7 @@ def stream_limits(settings: Any, **changed: Any) -> StreamLimits:
     try:
         return StreamLimits(**{**changed, **given})
     except ValueError as error:
-        raise StartError(str(error)) from None
+        raise StartError(str(error), code="bad-setting") from None
 
 
 def checked_framing(framing: Any) -> str | int | None:
@@ -324,7 +325,8 @@ def checked_framing(framing: Any) -> str | int | None:
     if framing is None or framing == "lines" or (framing in (1, 2, 4) and framing is not True):
         return framing  # type: ignore[no-any-return]
     raise StartError(
-        f"framing={framing!r} is not a framing. Expected 'lines', or 1, 2 or 4 for a length prefix of so many bytes"
+        f"framing={framing!r} is not a framing. Expected 'lines', or 1, 2 or 4 for a length prefix of so many bytes",
+        code="bad-setting",
     )
 
 
@@ -340,6 +342,7 @@ def tls_context(tls: Any) -> ssl.SSLContext | None:
     except (TypeError, ValueError, OSError) as error:
         raise StartError(
             f"tls={tls!r} cannot be used: {error}. "
-            "Expected (certificate, key), two paths of PEM files, or an SSLContext"
+            "Expected (certificate, key), two paths of PEM files, or an SSLContext",
+            code="bad-tls",
         ) from None
     return context

@@ -96,7 +96,8 @@ class UDPMode(ModeServer):
         if threaded and self.server.threads == 1:
             raise StartError(
                 f"handler {manifest.called(threaded[0])} ({threaded[0].place}) is threaded, but threads=1 leaves no "
-                "worker for it. Fix: threads=2 or more, or leave threads out"
+                "worker for it. Fix: threads=2 or more, or leave threads out",
+                code="no-threads",
             )
 
     async def open(self) -> None:
@@ -255,12 +256,14 @@ def join(sock: socket.socket, group: str) -> None:
         index = 0 if not interface else _interface(interface)
     except (ValueError, OSError) as error:
         raise StartError(
-            f"multicast group {group!r}: {error}. Expected for example '239.1.2.3@eth0'"
+            f"multicast group {group!r}: {error}. Expected for example '239.1.2.3@eth0'",
+            code="bad-multicast",
         ) from None
     if ":" in address.host:
         if sock.family != socket.AF_INET6:
             raise StartError(
-                f"multicast group {group!r} is IPv6, but the socket is IPv4. Fix: listen on [::]"
+                f"multicast group {group!r} is IPv6, but the socket is IPv4. Fix: listen on [::]",
+                code="bad-multicast",
             )
         where = struct.pack("=16sI", socket.inet_pton(socket.AF_INET6, address.host), index)
         _join(sock, socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, where, group)
@@ -280,7 +283,8 @@ def _join(sock: socket.socket, level: int, option: int, where: bytes, group: str
         name = errno.errorcode.get(error.errno or 0, "")
         raise StartError(
             f"multicast group {group!r} cannot be joined: {error.strerror} ({name}). "
-            "Fix: a multicast address, and an interface that is up"
+            "Fix: a multicast address, and an interface that is up",
+            code="bad-multicast",
         ) from None
 
 

@@ -69,7 +69,7 @@ def become(user: str) -> None:
     try:
         entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
     except KeyError:
-        raise StartError(f"user={user!r}: this machine has no such user") from None
+        raise StartError(f"user={user!r}: this machine has no such user", code="bad-user") from None
     if os.geteuid() == entry.pw_uid:
         return
     try:
@@ -77,13 +77,15 @@ def become(user: str) -> None:
         os.setresgid(entry.pw_gid, entry.pw_gid, entry.pw_gid)
         os.setresuid(entry.pw_uid, entry.pw_uid, entry.pw_uid)
     except PermissionError as error:
-        raise StartError(f"user={user!r}: only root can become another user ({error})") from error
+        raise StartError(
+            f"user={user!r}: only root can become another user ({error})", code="bad-user"
+        ) from error
     if entry.pw_uid != 0:
         try:
             os.setuid(0)
         except PermissionError:
             return
-        raise StartError(f"user={user!r}: root could be taken back, so nothing was given up")
+        raise StartError(f"user={user!r}: root could be taken back, so nothing was given up", code="bad-user")
 
 
 def harden(
@@ -96,7 +98,10 @@ def harden(
     line per layer that this kernel does not have.
     """
     if os.geteuid() == 0:
-        raise StartError("harden=True refuses to serve as root. Fix: user='nobody', or start as another user")
+        raise StartError(
+            "harden=True refuses to serve as root. Fix: user='nobody', or start as another user",
+            code="bad-user",
+        )
     missing: list[str] = []
     if sys.platform != "linux":
         return ["no layer of harden=True exists on this system"]

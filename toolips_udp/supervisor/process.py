@@ -57,7 +57,9 @@ class Process:
         except OSError as error:
             self.link.close()
             self.region.close()
-            raise WorkerError(f"a worker process could not be started: {error}") from error
+            raise WorkerError(
+                f"a worker process could not be started: {error}", code="worker-not-started"
+            ) from error
         finally:
             theirs.close()
         self.pid = self.popen.pid
@@ -87,16 +89,19 @@ class Process:
                 if message["is"] == wanted:
                     return message, state
                 if message["is"] == "failed":
-                    raise StartError(message["error"])
+                    raise StartError(message["error"], code=message["code"])
             if self.ended.is_set():
-                raise WorkerError(f"worker process {self.pid} ended ({self.how}) before it was {wanted}")
+                raise WorkerError(
+                    f"worker process {self.pid} ended ({self.how}) before it was {wanted}", code="worker-lost"
+                )
             self._waiter = self._loop.create_future()
             try:
                 async with asyncio.timeout(max(0.0, until - time.monotonic())):
                     await self._waiter
             except TimeoutError:
                 raise WorkerError(
-                    f"worker process {self.pid} was not {wanted} within {timeout:g} s"
+                    f"worker process {self.pid} was not {wanted} within {timeout:g} s",
+                    code="worker-late",
                 ) from None
             finally:
                 self._waiter = None

@@ -33,7 +33,6 @@ _SO_MEMINFO = 55
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
 
 
-
 class GroupMode(ModeServer):
     """The sockets of one mode, one per worker, held for life."""
 
@@ -133,7 +132,10 @@ class SupervisedServer(Server):
         self, modes: Any, manifest: Any, addresses: Any, settings: Any, threads: Any, workers: int
     ) -> None:
         if not (hasattr(os, "pidfd_open") and hasattr(os, "memfd_create")):
-            raise StartError("worker processes need Linux 5.3 or later. Fix: workers=1, without user= and harden=")
+            raise StartError(
+                "worker processes need Linux 5.3 or later. Fix: workers=1, without user= and harden=",
+                code="not-here",
+            )
         self.workers = workers
         self.group: Group | None = None
         self._last: list[int] | None = None
@@ -148,10 +150,11 @@ class SupervisedServer(Server):
     def _check_rights(self, settings: Any) -> None:
         if settings.harden and os.geteuid() == 0 and not settings.user:
             raise StartError(
-                "harden=True refuses to serve as root. Fix: user='nobody', or start as another user"
+                "harden=True refuses to serve as root. Fix: user='nobody', or start as another user",
+                code="bad-user",
             )
         if settings.user and os.geteuid() != 0 and not _is_me(settings.user):
-            raise StartError(f"user={settings.user!r}: only root can become another user")
+            raise StartError(f"user={settings.user!r}: only root can become another user", code="bad-user")
 
     def _make_mode(self, mode: Mode) -> ModeServer:
         return GroupMode(self, mode)
@@ -272,7 +275,7 @@ class SupervisedServer(Server):
         """One datagram out of the server's first socket, from any thread."""
         mode = next((mode for mode in self._group_modes() if mode.mode is UDP), None)
         if mode is None or not self.running:
-            raise StartError(f"{self!r} cannot send: it has no UDP mode, or it does not run")
+            raise StartError(f"{self!r} cannot send: it has no UDP mode, or it does not run", code="no-udp")
         raw = data.encode() if isinstance(data, str) else bytes(data)
         mode.sockets[0].sendto(raw, Address.parse(to).sockaddr(mode.sockets[0].family))
 
@@ -309,7 +312,7 @@ class SupervisedServer(Server):
         """The result of a coroutine of the supervisor's loop, for callers in other threads."""
         if self.loop is None or not self.running:
             coro.close()
-            raise StartError(f"{self!r} does not run")
+            raise StartError(f"{self!r} does not run", code="not-running")
         return asyncio.run_coroutine_threadsafe(coro, self.loop).result()
 
 
@@ -317,7 +320,7 @@ def _is_me(user: str) -> bool:
     try:
         entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
     except KeyError:
-        raise StartError(f"user={user!r}: this machine has no such user") from None
+        raise StartError(f"user={user!r}: this machine has no such user", code="bad-user") from None
     return entry.pw_uid == os.geteuid()
 
 
@@ -331,5 +334,6 @@ def _check_houses(manifest: Any, settings: Any, workers: int) -> None:
             raise StartError(
                 f"{manifest.name} exports {manifest.called(extension)} ({name}), whose clients live in one process, "
                 f"and workers={workers}. Fix: workers=1, or {name}(sharded=True) when each worker may have clients "
-                "and rooms of its own"
+                "and rooms of its own",
+                code="state-in-one-process",
             )

@@ -58,7 +58,8 @@ def _open(family: int, kind: int, address: Address, port: int, receive_buffer: i
     try:
         if not hasattr(socket, "SO_REUSEPORT"):
             raise StartError(
-                "this system has no SO_REUSEPORT, so one port cannot have several workers; workers=1"
+                "this system has no SO_REUSEPORT, so one port cannot have several workers; workers=1",
+                code="not-here",
             )
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if kind == socket.SOCK_STREAM:

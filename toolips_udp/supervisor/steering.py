@@ -34,7 +34,9 @@ def steer(member: socket.socket, offset: int, members: int) -> None:
     where the kernel has no such filter.
     """
     if not 0 <= offset <= MOST_OFFSET:
-        raise StartError(f"steer={offset}: expected the offset of a payload byte, 0 to {MOST_OFFSET}")
+        raise StartError(
+            f"steer={offset}: expected the offset of a payload byte, 0 to {MOST_OFFSET}", code="bad-setting"
+        )
     code = ctypes.create_string_buffer(program(offset, members))
     fprog = struct.pack("HP", 3, ctypes.addressof(code))
     try:
@@ -42,5 +44,6 @@ def steer(member: socket.socket, offset: int, members: int) -> None:
     except OSError as error:
         raise StartError(
             f"steer={offset}: this kernel does not steer datagrams ({error}). Leave steer out: the kernel then "
-            "spreads clients by their address"
+            "spreads clients by their address",
+            code="not-here",
         ) from error

@@ -251,7 +251,7 @@ class Worker:
                 count = server.broadcast(message["data"], None, message["exclude"])
                 self._say({"is": "broadcast", "count": count})
         except Exception as error:
-            self._say({"is": "failed", "error": explain(error)})
+            self._say({"is": "failed", "error": explain(error), "code": code_of(error)})
 
     def _keep_out(self, message: dict[str, Any]) -> None:
         assert self.server is not None
@@ -263,6 +263,11 @@ class Worker:
             self.link.send(message)
         except Gone:
             pass
+
+
+def code_of(error: BaseException) -> str:
+    """The error's own word, or the one for a module that cannot be loaded."""
+    return error.code if isinstance(error, ToolipsError) else "worker-not-started"
 
 
 def explain(error: BaseException) -> str:
@@ -293,7 +298,7 @@ def main(fd: int) -> None:
             worker.load()
         except BaseException as error:
             if isinstance(error, StartError | Exception | SystemExit):
-                link.send({"is": "failed", "error": explain(error)})
+                link.send({"is": "failed", "error": explain(error), "code": code_of(error)})
             sys.exit(3)
         link.send({"is": "ready"})
         with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -23,6 +23,8 @@ HERE = Path(__file__).parent
 class TemplateError(ToolipsError, ValueError):
     """A project that cannot be made: no such template, no usable name, or a folder that exists."""
 
+    code = "bad-project"
+
 
 def kinds() -> list[str]:
     """The templates there are."""

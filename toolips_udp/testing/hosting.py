@@ -219,7 +219,8 @@ class HostedServer:
             self.abandon()
         if waits:
             raise StartError(
-                f"{self.server!r}: an on_start waits for something that does not come in a world"
+                f"{self.server!r}: an on_start waits for something that does not come in a world",
+                code="stuck-start",
             )
         self._started.result()
 

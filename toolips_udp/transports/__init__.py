@@ -46,15 +46,20 @@ def available() -> list[str]:
 def choose(name: str | None = None) -> Any:
     """The module of a transport: `Endpoint` and `connection_class`. None: the best that works here."""
     if name is not None and name not in TRANSPORTS:
-        raise StartError(f"there is no transport {name!r}. Expected one of {', '.join(TRANSPORTS)}")
+        raise StartError(
+            f"there is no transport {name!r}. Expected one of {', '.join(TRANSPORTS)}", code="no-transport"
+        )
     found = available()
     if name is None:
         name = found[0]
         if name != "native" and os.environ.get("TOOLIPS_UDP_REQUIRE_NATIVE") == "1":
             raise StartError(
                 "the native core is not built, and TOOLIPS_UDP_REQUIRE_NATIVE=1 asks for it. "
-                "Fix: python setup.py build_ext --inplace, with a C compiler"
+                "Fix: python setup.py build_ext --inplace, with a C compiler",
+                code="no-transport",
             )
     elif name not in found:
-        raise StartError(f"the {name} transport is not available here. Available: {', '.join(found)}")
+        raise StartError(
+            f"the {name} transport is not available here. Available: {', '.join(found)}", code="no-transport"
+        )
     return importlib.import_module(f"{__name__}.{name}")

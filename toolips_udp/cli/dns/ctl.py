@@ -43,7 +43,9 @@ def run(options: argparse.Namespace) -> int:
             break
     else:
         known = ", ".join(" ".join(action) for action in ACTIONS)
-        raise StartError(f"dns ctl does not know {' '.join(words)!r}. It knows: {known}.")
+        raise StartError(
+            f"dns ctl does not know {' '.join(words)!r}. It knows: {known}.", code="unknown-command"
+        )
     arguments: dict[str, Any] = {}
     if words[size:]:
         arguments["of"] = words[size]
@@ -68,4 +70,4 @@ def _ask(name: str, pid: int | None, arguments: dict[str, Any]) -> Any:
         except (OSError, StartError) as error:
             if "there is no command" not in str(error):
                 failure = str(error)
-    raise StartError(failure)
+    raise StartError(failure, code="control-refused")

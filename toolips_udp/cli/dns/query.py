@@ -50,7 +50,10 @@ def system_server() -> str:
                 return words[1]
     except OSError:
         pass
-    raise FormatError("no server to ask: /etc/resolv.conf names none. Write @SERVER, as in @127.0.0.1:5300.")
+    raise FormatError(
+        "no server to ask: /etc/resolv.conf names none. Write @SERVER, as in @127.0.0.1:5300.",
+        code="bad-argument",
+    )
 
 
 def place(text: str) -> Address:
@@ -117,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
     servers = [word[1:] for word in options.words if word.startswith("@")]
     rest = [word for word in options.words if not word.startswith("@")]
     if not 1 <= len(rest) <= 2 or len(servers) > 1:
-        raise FormatError("expected NAME, at most one TYPE and at most one @SERVER.")
+        raise FormatError("expected NAME, at most one TYPE and at most one @SERVER.", code="bad-argument")
     to = place(servers[0] if servers else system_server())
     rtype = rest[1] if len(rest) == 2 else "A"
     number = secrets.randbits(16)
@@ -131,7 +134,8 @@ def run(options: argparse.Namespace) -> int:
             message = Message.parse(data)
     except (OSError, EOFError) as error:
         raise ToolipsError(
-            f"no reply from {to}: {error or type(error).__name__}. Is a server there?"
+            f"no reply from {to}: {error or type(error).__name__}. Is a server there?",
+            code="no-answer",
         ) from None
     seconds = time.monotonic() - started
     if options.json:

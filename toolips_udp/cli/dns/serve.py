@@ -62,7 +62,10 @@ def configuration(options: argparse.Namespace) -> tuple[Any, Path]:
     for text in options.zone:
         name, equals, path = text.partition("=")
         if not equals or not name or not path:
-            raise StartError(f"--zone {text!r}: expected NAME=FILE, as in example.test=example.test.zone.")
+            raise StartError(
+                f"--zone {text!r}: expected NAME=FILE, as in example.test=example.test.zone.",
+                code="bad-dns-setting",
+            )
         config.zone.append(settings.ZoneTable(name=name, file=str(here / path)))
     config.zone += [settings.ZoneTable(folder=str(here / text)) for text in options.zones_dir]
     if options.forward:
@@ -78,10 +81,14 @@ def configuration(options: argparse.Namespace) -> tuple[Any, Path]:
     service.workers = options.workers or service.workers
     service.admin = options.admin or service.admin
     if options.recursive:
-        raise StartError("--recursive needs the resolver, which is not here yet. Use --forward ADDR.")
+        raise StartError(
+            "--recursive needs the resolver, which is not here yet. Use --forward ADDR.",
+            code="bad-dns-setting",
+        )
     if not (config.zone or config.forward or config.local or service.handlers):
         raise StartError(
-            "nothing to serve. Give --zone NAME=FILE, --zones-dir DIR, --forward ADDR or a FILE.toml."
+            "nothing to serve. Give --zone NAME=FILE, --zones-dir DIR, --forward ADDR or a FILE.toml.",
+            code="no-handler",
         )
     return config, folder
 
@@ -108,7 +115,8 @@ def run(options: argparse.Namespace) -> int:
     modes = tuple({"udp": UDP, "tcp": TCP}[kind] for kind in kinds if kind in ("udp", "tcp"))
     if not modes:
         raise StartError(
-            f"the first listen address is {table.listen[0]}: expected an address for UDP and TCP first."
+            f"the first listen address is {table.listen[0]}: expected an address for UDP and TCP first.",
+            code="bad-address",
         )
     extra: dict[str, Any] = {"admin": table.admin} if table.admin else {}
     service = ready.ready(config, folder, strict=options.strict, progress=progress)

@@ -45,14 +45,14 @@ def run(options: argparse.Namespace) -> int:
     try:
         return action(options)
     except LookupError as error:
-        raise ToolipsError(str(error)) from None
+        raise ToolipsError(str(error), code="bad-zone") from None
     except OSError as error:
-        raise ToolipsError(f"{error.filename or ''}: {error.strerror}") from None
+        raise ToolipsError(f"{error.filename or ''}: {error.strerror}", code="no-such-file") from None
 
 
 def _words(options: argparse.Namespace, *wanted: str) -> list[str]:
     if len(options.words) != len(wanted):
-        raise FormatError(f"dns zone {options.action} takes {' '.join(wanted)}.")
+        raise FormatError(f"dns zone {options.action} takes {' '.join(wanted)}.", code="bad-argument")
     words: list[str] = options.words
     return words
 
@@ -130,7 +130,8 @@ def _digest(options: argparse.Namespace) -> int:
     )
     if held is False:
         raise ToolipsError(
-            f"{path}: the zone does not fit the ZONEMD it has. Put the record above in its place."
+            f"{path}: the zone does not fit the ZONEMD it has. Put the record above in its place.",
+            code="bad-zone",
         )
     return 0
 
