@@ -102,6 +102,8 @@ def family(pid: int) -> list[int]:
 class Served:
     """The contender as a running process, for the length of a `with` block."""
 
+    stdin = subprocess.DEVNULL  # a subclass that talks to its server has a pipe
+
     def __init__(self, contender: Contender, core: int = SERVER_CORE) -> None:
         self.contender, self.core = contender, core
 
@@ -109,7 +111,7 @@ class Served:
         self.process = subprocess.Popen(
             pinned(self.core, self.contender.command),
             stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
+            stdin=self.stdin,
             text=True,
             env=environment(),
         )

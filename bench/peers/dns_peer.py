@@ -1,19 +1,25 @@
-"""DNS servers as contenders: `python bench/peers/dns_peer.py KIND ZONEFILE` prints "ready PORT".
+"""DNS servers as contenders: `python bench/peers/dns_peer.py KIND FOLDER [BACKEND]` prints "ready PORT".
 
-Kinds: nsd, knot (the installed programs, one UDP worker, rate limits off), dnslib (its codec
-on a uvloop DatagramProtocol, answers from a dict), ours (the zone image), ours-python (a `def` handler).
-The zone is bench.test.
+FOLDER holds `bench.zone` (the zone bench.test) and what the kinds of ours read. Programs, with one UDP
+worker and rate limits off: nsd, knot serve the zone; unbound, dnsdist ask the server at port BACKEND.
+dnslib is its codec on a uvloop DatagramProtocol. Ours: zone (the zone image), stored (the same from a
+store, which reloads), many (every `*.zone` of FOLDER/zones), python (a `def` handler), waiting (an
+`async def` that waits 100 ms), forward (asks BACKEND), blocking (a list, FOLDER/blocked.txt, before
+the zone). After "ready" each line on stdin makes one of ours reload and say how long that took.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import types
 from pathlib import Path
 
 NSD = """
@@ -54,7 +60,47 @@ zone:
     zonefile-load: whole
     journal-content: none
 """
-PROBE = b"\x12\x34\0\0\0\1\0\0\0\0\0\0\5bench\4test\0\0\6\0\1"
+UNBOUND = """
+server:
+  interface: 127.0.0.1@{port}
+  directory: "{folder}"
+  username: ""
+  chroot: ""
+  pidfile: ""
+  use-syslog: no
+  verbosity: 0
+  num-threads: 1
+  outgoing-range: 8192
+  num-queries-per-thread: 4096
+  msg-cache-size: 256m
+  rrset-cache-size: 512m
+  so-rcvbuf: 4m
+  module-config: "iterator"
+  minimal-responses: yes
+  do-not-query-localhost: no
+  local-zone: "test." nodefault
+remote-control:
+  control-enable: no
+forward-zone:
+  name: "."
+  forward-addr: 127.0.0.1@{backend}
+"""
+DNSDIST = """
+setSecurityPollSuffix("")
+setLocal("127.0.0.1:{port}")
+setACL("127.0.0.0/8")
+newServer({{address="127.0.0.1:{backend}", checkName="bench.test.", checkType="SOA"}})
+setMaxUDPOutstanding(65535)
+setUDPMultipleMessagesVectorSize(100)
+getPool(""):setCache(newPacketCache(1000000, {{maxTTL=86400}}))
+"""
+PROGRAMS = {
+    "nsd": (NSD, ["nsd", "-d", "-c"]),
+    "knot": (KNOT, ["knotd", "-c"]),
+    "unbound": (UNBOUND, ["unbound", "-d", "-c"]),
+    "dnsdist": (DNSDIST, ["dnsdist", "--supervised", "--disable-syslog", "-C"]),
+}
+PROBE = b"\x12\x34\1\0\0\1\0\0\0\0\0\0\5bench\4test\0\0\6\0\1"
 
 
 def free_port() -> int:
@@ -63,8 +109,8 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def wait_for_answer(port: int) -> None:
-    until = time.monotonic() + 20
+def wait_for_answer(port: int, seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(0.2)
         sock.connect(("127.0.0.1", port))
@@ -73,46 +119,79 @@ def wait_for_answer(port: int) -> None:
                 sock.send(PROBE)
                 if sock.recv(512)[3] & 15 == 0:
                     return
-            except OSError:
                 time.sleep(0.05)
+            except OSError:
+                time.sleep(0.02)
     raise SystemExit("the peer does not answer")
 
 
-def program(kind: str, zone: str) -> None:
+def program(kind: str, folder: Path, backend: str) -> None:
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "config")
-        text = (NSD if kind == "nsd" else KNOT).format(port=port, folder=folder, zone=Path(zone).resolve())
-        config.write_text(text)
-        command = ["nsd", "-d", "-c", str(config)] if kind == "nsd" else ["knotd", "-c", str(config)]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=sys.stderr)
+    text, command = PROGRAMS[kind]
+    with tempfile.TemporaryDirectory() as own:
+        config = Path(own, "config")
+        config.write_text(text.format(port=port, folder=own, zone=folder / "bench.zone", backend=backend))
+        process = subprocess.Popen(
+            [*command, str(config)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sys.stderr
+        )
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         wait_for_answer(port)
         print("ready", port, flush=True)
         process.wait()
 
 
-def ours(kind: str, zone: str) -> None:
-    import types
+def answering(kind: str, folder: Path, backend: str):
+    """The service of one of our kinds."""
+    from toolips_udp import dns
 
-    from toolips_udp import UDP, dns, start
-
-    if kind == "ours":
-        service = dns.Service(dns.Zone.load(zone, origin="bench.test"))
-    else:
-        service = dns.Service()
+    if kind == "zone":
+        return dns.Service(dns.Zone.load(folder / "bench.zone", origin="bench.test"))
+    if kind == "stored":
+        store = dns.ZoneStore(files={"bench.test": folder / "bench.zone"})
+        store.load()
+        return dns.Service(store)
+    if kind == "many":
+        return dns.Service(*(dns.Zone.load(path) for path in sorted(folder.glob("zones/*.zone"))))
+    if kind == "forward":
+        return dns.Service(dns.Forward(f"127.0.0.1:{backend}"), cache_size=64 << 20)
+    if kind == "blocking":
+        zone = dns.Zone.load(folder / "bench.zone", origin="bench.test")
+        return dns.Service(dns.Blocklist(str(folder / "blocked.txt")), zone)
+    service = dns.Service()
+    if kind == "python":
 
         @service.answers("*.bench.test", "A")
         def answer(q):
             return dns.A("10.0.0.1", ttl=60)
+    else:
 
+        @service.answers("*.bench.test", "A", at_most=4096)
+        async def wait_and_answer(q):
+            await asyncio.sleep(0.1)
+            return dns.A("10.0.0.1", ttl=60)
+
+    return service
+
+
+def ours(kind: str, folder: Path, backend: str) -> None:
+    from toolips_udp import UDP, start
+
+    service = answering(kind, folder, backend)
     server = start(UDP, types.SimpleNamespace(service=service, __name__="bench"), "127.0.0.1:0")
     print("ready", server.address.port, flush=True)
+
+    def commands() -> None:
+        for _ in sys.stdin:
+            began = time.perf_counter()
+            problems = service.reload()
+            print(json.dumps({"seconds": time.perf_counter() - began, "problems": problems}), flush=True)
+
+    threading.Thread(target=commands, daemon=True).start()
     server.wait()  # until SIGTERM, which drains
     server.stop()
 
 
-async def codec(zone: str) -> None:
+async def codec() -> None:
     """What a Python programmer would write without a toolkit: uvloop, and dnslib to read and write."""
     import dnslib
 
@@ -134,14 +213,17 @@ async def codec(zone: str) -> None:
     await asyncio.Event().wait()
 
 
-if __name__ == "__main__":
-    kind, zone = sys.argv[1:3]
-    if kind in ("nsd", "knot"):
-        program(kind, zone)
+def main(kind: str, folder: str, backend: str = "0") -> None:
+    if kind in PROGRAMS:
+        program(kind, Path(folder).resolve(), backend)
     elif kind == "dnslib":
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(codec(zone))
+            runner.run(codec())
     else:
-        ours(kind, zone)
+        ours(kind, Path(folder).resolve(), backend)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
