@@ -1,12 +1,12 @@
 """The hot half of a TCP connection: the inbox, the wake-up, receive and respond.
 
 The twin of `transports/framing.py` (`Inbox`) and `connections/streaming.py`
-(`Wake`, `Stream`), which say what each of these promises; one suite tests both.
+(`Wake`, `Outbox`, `Stream`), which say what each of these promises; one suite tests both.
 Loop thread only.
 """
 
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetObject
 from cpython.ref cimport Py_INCREF, PyObject
 from cpython.unicode cimport PyUnicode_Check
@@ -80,6 +80,9 @@ cdef enum:
     MALFORMED = 8
     BYTES_IN = 20
     BYTES_OUT = 21
+
+cdef enum:
+    HELD_AT_MOST = 65536  # as in connections/streaming.py
 
 WORDS_USED = {
     "malformed": MALFORMED,
@@ -265,6 +268,32 @@ cdef class Wake:
             self._loop.call_soon(fn, self, context=self._context)
 
 
+cdef class Outbox:
+    cdef object _loop, _flush
+    cdef list _waiting
+
+    def __init__(self, loop):
+        self._loop = loop
+        self._flush = self.flush
+        self._waiting = []
+
+    cdef int add(self, Stream c) except -1:
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(c)
+        return 0
+
+    def flush(self):
+        cdef Stream c
+        cdef list waiting = self._waiting
+        self._waiting = []
+        for c in waiting:
+            try:
+                c.push()
+            except Exception as error:
+                self._loop.call_exception_handler({"message": f"writing to {c.address}", "exception": error})
+
+
 cdef class Stream:
     cdef public object address, packet, task
     cdef public bint lost, closing, settled, fresh, answered, _half_closed
@@ -275,6 +304,9 @@ cdef class Stream:
     cdef readonly Inbox _inbox
     cdef readonly Wake _wake
     cdef object _write
+    cdef readonly Outbox _outbox
+    cdef list _pieces
+    cdef readonly Py_ssize_t _held
     cdef unsigned long long[::1] _counters
     cdef Py_ssize_t _max_buffer, _max_unsent
 
@@ -289,6 +321,10 @@ cdef class Stream:
         self._counters = listener.counters
         self._max_buffer = listener.limits.max_buffer
         self._max_unsent = listener.limits.max_unsent
+        self._pieces = []
+        if listener.outbox is None:
+            listener.outbox = Outbox(self._loop)
+        self._outbox = listener.outbox
 
     def connection_made(self, transport):
         self._transport = transport
@@ -319,11 +355,29 @@ cdef class Stream:
             self._counters[SEND_REFUSED] += 1
             return
         self.answered = True
-        self._write(data)
         self._counters[SENT] += 1
         self._counters[BYTES_OUT] += <unsigned long long>size
+        self._pieces.append(data if PyBytes_Check(data) else bytes(data))
+        if self._held == 0:
+            self._outbox.add(self)
+        self._held += size
+        if self._held > HELD_AT_MOST:
+            self.push()
+
+    cpdef push(self):
+        cdef list pieces = self._pieces
+        if self._held == 0:
+            return
+        self.discard()
+        if self.lost or self._transport.is_closing():
+            return
+        self._write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if self._writing_paused and self._transport.get_write_buffer_size() > self._max_unsent:
             self.overrun()
+
+    cpdef discard(self):
+        self._held = 0
+        self._pieces = []
 
 
 cdef class Messages:

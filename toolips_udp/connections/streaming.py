@@ -19,6 +19,9 @@ from ..transports.stream import BYTES_IN, BYTES_OUT, SEND_QUEUED, SEND_REFUSED, 
 if TYPE_CHECKING:
     from ..transports.stream import Listener
 
+HELD_AT_MOST = 65536
+"""Bytes of answers to one client that wait for the end of the turn; more leave at once."""
+
 
 class Wake:
     """What a handler waits on for bytes. One per connection, used again and again.
@@ -75,6 +78,36 @@ class Wake:
             self._loop.call_soon(fn, self, context=self._context)
 
 
+class Outbox:
+    """The clients that were answered in this turn of the loop. One per listener.
+
+    What a handler answers is kept until every socket that was readable has been
+    read, and then written: sixteen lines of one segment are answered by one
+    call of the kernel, and a client is woken when its answers are all there.
+    """
+
+    __slots__ = ("_loop", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[Stream] = []
+
+    def add(self, c: Stream) -> None:
+        """Write what `c` holds at the end of this turn."""
+        if not self._waiting:
+            self._loop.call_soon(self.flush)
+        self._waiting.append(c)
+
+    def flush(self) -> None:
+        """Called by the loop. What goes wrong with one client does not reach the others."""
+        waiting, self._waiting = self._waiting, []
+        for c in waiting:
+            try:
+                c.push()
+            except Exception as error:
+                self._loop.call_exception_handler({"message": f"writing to {c.address}", "exception": error})
+
+
 class Stream:
     """What the loop and a handler touch for every message. `SocketConnection` is the whole."""
 
@@ -82,11 +115,14 @@ class Stream:
         "_drained",
         "_extra",
         "_half_closed",
+        "_held",
         "_inbox",
         "_linger",
         "_listener",
         "_loop",
+        "_outbox",
         "_partial",
+        "_pieces",
         "_reading_paused",
         "_transport",
         "_wake",
@@ -124,6 +160,11 @@ class Stream:
         self._reading_paused = False
         self._writing_paused = False
         self._extra: dict[str, Any] | None = None
+        self._pieces: list[bytes] = []  # answers that leave at the end of the turn
+        self._held = 0  # their bytes
+        if listener.outbox is None:
+            listener.outbox = Outbox(self._loop)
+        self._outbox: Outbox = listener.outbox
 
     def connection_made(self, transport: Any) -> None:
         """From the loop: the socket is ready."""
@@ -145,6 +186,9 @@ class Stream:
     def respond(self, data: bytes | bytearray | memoryview | str) -> None:
         """Queue `data` for the client and return. Text is sent as UTF-8.
 
+        It leaves at the end of this turn of the loop, with whatever else was
+        answered in it, or as soon as 64 KiB are waiting. Bytes that can change are copied.
+
         Never waits and never raises for a client that is gone: that is counted
         (`send_refused`). A client that leaves more than `max_unsent` bytes
         unread is dropped (`queue_full`); `await c.drain()` to wait for it.
@@ -160,14 +204,34 @@ class Stream:
             counters[SEND_REFUSED] += 1
             return
         self.answered = True
-        self._transport.write(data)
         counters[SENT] += 1
         counters[BYTES_OUT] += size
+        self._pieces.append(data if isinstance(data, bytes) else bytes(data))
+        if not self._held:
+            self._outbox.add(self)
+        self._held += size
+        if self._held > HELD_AT_MOST:
+            self.push()
+
+    def push(self) -> None:
+        """Hand what was answered to the transport now. Harmless when there is nothing."""
+        pieces = self._pieces
+        if not pieces:
+            return
+        self.discard()
+        if self.lost or self._transport.is_closing():
+            return
+        self._transport.write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if (
             self._writing_paused
             and self._transport.get_write_buffer_size() > self._listener.limits.max_unsent
         ):
             self.overrun()
+
+    def discard(self) -> None:
+        """Forget what was answered and has not left."""
+        self._held = 0
+        self._pieces = []
 
     def overrun(self) -> None:
         """The client does not read what is written to it."""

@@ -249,6 +249,7 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
 
     async def drain(self) -> None:
         """Wait until the client has taken most of what was written, or is gone."""
+        self.push()
         while self._writing_paused and not self.lost:
             if self._drained is None:
                 self._drained = self._loop.create_future()
@@ -261,7 +262,9 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
     @property
     def unsent(self) -> int:
         """Bytes written that the kernel has not taken yet."""
-        return self._transport.get_write_buffer_size() if self._transport and not self.lost else 0
+        if self._transport is None or self.lost:
+            return 0
+        return self._held + int(self._transport.get_write_buffer_size())
 
     def close(self) -> None:
         """Close the connection when what was written has been sent. Harmless when closed."""
@@ -286,6 +289,7 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
         self.closing = True
         self._inbox.clear()
         self._inbox.end()
+        self.discard()
         self._wake.later()
         if self._transport is not None:
             self._transport.abort()
@@ -304,6 +308,7 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
         answer. So our side closes first, and what still comes is thrown away
         until the client closes too, or for one `close_timeout` at most.
         """
+        self.push()
         transport = self._transport
         if transport is None or self.lost or transport.is_closing():
             return
@@ -382,6 +387,7 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
         self._linger = 0.0
         self._inbox.end()
         self._writing_paused = False
+        self.discard()
         self._release()
         self._wake.now()
         self._listener.gone(self)

@@ -146,6 +146,7 @@ class Listener:
         self.address = address_of(sock)
         self.in_flight = 0
         self.draining = False
+        self.outbox: Any = None  # of the connections: what leaves at the end of the turn
         self.counts_connections = counts_connections
         self.connections: set[Any] = set()
         self._guard = guard
