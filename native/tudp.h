@@ -57,6 +57,7 @@ typedef enum tudp_word {
     TUDP_GSO_FALLBACKS,
     TUDP_RECEIVE_ERRORS,
     TUDP_NATIVE_ANSWERS, /* of handled: answered by a stage, without Python */
+    TUDP_STALE_EFFECTS,  /* on state that was handed to the next process, and so refused */
     TUDP_WORDS = 48      /* size of the array; the rest is spare */
 } tudp_word;
 

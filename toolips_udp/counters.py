@@ -40,6 +40,7 @@ WORDS: tuple[str, ...] = (
     "gso_fallbacks",
     "receive_errors",
     "native_answers",
+    "stale_effects",
 )
 SIZE = 48
 """Entries of the array that holds them, 8 bytes each; those past `WORDS` are spare."""

@@ -67,7 +67,7 @@ def start(
         _remember(server)
         if signals.asked:
             server.stop(wait=False)
-        server.ended.wait()
+        signals.wait_for(server)
     server.stop()
     return server
 

@@ -56,6 +56,16 @@ async def main(c):
     elif verb == "slow":
         await asyncio.sleep(float(rest))
         c.respond(rest)
+    elif verb == "wait":
+        kept = c.session
+        kept["name"] = "early"
+        while not os.path.exists(rest):
+            await asyncio.sleep(0.005)
+        kept["name"] = "late"
+        c.set_handler("second")
+        c.respond("done")
+    elif verb == "name":
+        c.respond(str(c.session.get("name")))
     elif verb == "cores":
         c.respond(repr(sorted(os.sched_getaffinity(0))))
     elif verb == "random":
@@ -157,6 +167,70 @@ def test_a_reload_serves_new_code_and_carries_sessions_positions_and_extensions(
     assert all(int(client.ask(b"seen")) >= 4 for client in fresh)
     assert any("odd (builtin_function_or_method)" in each for each in lost)
     assert "not carried over" in caplog.text
+
+
+def test_what_a_handler_changes_after_its_state_was_handed_over_is_refused_and_counted(
+    server, peer, module, tmp_path, eventually, caplog
+):
+    running = server(module=str(module), workers=2)
+    client, other = peer(running.address, timeout=10), peer(running.address, timeout=10)
+    client.send(b"wait %s" % str(tmp_path / "go").encode())
+    eventually(lambda: running.in_flight == 1, 10)
+    assert other.ask(b"name") == b"None"
+    running.reload()
+    (tmp_path / "go").touch()
+    assert client.recv(100) == b"done"  # its answer still comes
+    eventually(lambda: running.counters["stale_effects"] == 1, 10)
+    assert client.ask(b"name") == b"early"  # by the main handler, with the session as it was given
+    assert running.counters["received"] == running.counters["handled"] == 3
+
+
+HOUSE = """
+import asyncio, os
+from toolips_udp import Extension, handler
+
+class House(Extension):
+    tasks, ended = set(), 0
+    async def work(self, path):
+        while not os.path.exists(path):
+            await asyncio.sleep(0.005)
+        self.ended += 1
+    async def settle(self, seconds):
+        await asyncio.wait(self.tasks, timeout=seconds)
+    def export(self):
+        return self.ended
+    def restore(self, state):
+        self.ended = state
+
+house = House()
+
+@handler
+def main(c):
+    if c.text == "ended":
+        c.respond(str(house.ended))
+    else:
+        house.tasks.add(asyncio.ensure_future(house.work(c.text)))
+        c.respond("works")
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_house_ends_its_handlers_before_it_gives_its_state_away(server, peer, tmp_path, workers):
+    import threading
+
+    path = tmp_path / "house.py"
+    path.write_text(HOUSE)
+    running = server(module=str(path), workers=workers, steer=0 if workers > 1 else None)
+    client = peer(running.address, timeout=10)
+    assert client.ask(str(tmp_path / "go").encode()) == b"works"
+    reload = threading.Thread(target=running.reload)
+    reload.start()
+    reload.join(1.0)  # it cannot end yet
+    client.send(b"ended")
+    (tmp_path / "go").touch()
+    reload.join(20)
+    assert client.recv(100) in (b"0", b"1")
+    assert client.ask(b"ended") == b"1"
 
 
 def test_a_reload_under_load_loses_nothing(server, peer, module):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..handlers import UDPHandler
     from ..servers.base import Server
 
-HOOKS = ("on_start", "route", "on_stop", "stages", "stream", "export", "restore")
+HOOKS = ("on_start", "route", "on_stop", "stages", "stream", "settle", "export", "restore")
 
 
 class Extension:
@@ -58,6 +58,12 @@ class Extension:
 
         Exactly `False` closes it. When it comes back with the connection still
         open, the next extension, and then the handler, has it.
+        """
+
+    async def settle(self, seconds: float) -> None:
+        """Before `export`: wait, at most `seconds`, for what still works on the state that it gives.
+
+        For houses whose async handlers belong to a peer. No datagram is read meanwhile.
         """
 
     def export(self) -> Any:

@@ -338,6 +338,11 @@ class Game(Extension):
         self._staged = False
         self._thread = 0
 
+    async def settle(self, seconds: float) -> None:
+        """Let the async handlers that run end, before a reload takes their peers away."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=seconds)
+
     def export(self) -> Any:
         """The bans, for the process that takes over."""
         return {"bans": self.bans.export()}

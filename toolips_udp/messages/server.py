@@ -287,6 +287,11 @@ class Messages(Extension):
         """Where no native stage runs, packets come here."""
         return self._carrier.route(c)
 
+    async def settle(self, seconds: float) -> None:
+        """Let the operations and listeners that run end, before a reload takes their clients away."""
+        if self._running is not None:
+            await self._running.finish(seconds)
+
     async def on_stop(self, server: Host) -> None:
         """Let what runs end, tell every client, and forget them."""
         running, self._running = self._running, None

@@ -428,8 +428,9 @@ class Server(Calls, Reloading):
             return self.ended.wait(timeout)
         from .signals import Answering
 
-        with Answering(self):
-            return self.ended.wait()
+        with Answering(self) as signals:
+            signals.wait_for(self)
+        return True
 
     async def wait_stopped(self) -> None:
         """Wait, in a coroutine, until the server has stopped."""

@@ -9,12 +9,13 @@ over by `export` and `restore`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -147,9 +148,11 @@ async def reload_in_place(server: Server) -> list[str]:
         sys.modules[fresh.module.__name__] = old.module
         await _stop(server, fresh, started)
         raise
-    carried, lost = _export(server, old)
-    _restore(server, fresh, plain.decode(carried))
-    server.become(fresh)
+    with _halted(server, old):
+        await settle(old.extensions, server.settings.drain)
+        carried, lost = _export(server, old)
+        _restore(server, fresh, plain.decode(carried))
+        server.become(fresh)
     await _stop(server, old, old.extensions)
     return lost
 
@@ -163,6 +166,30 @@ async def _reload_data(reloads: list[Callable[[], Any]]) -> list[str]:
     if wrong:
         raise StartError("; ".join(f"{name}: {text}" for name, text in wrong.items()), code="reload-failed")
     return []
+
+
+async def settle(extensions: Iterable[Extension], seconds: float) -> None:
+    """Let houses end what works on the state that they are about to export, all of them within `seconds`."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    for extension in extensions:
+        end = hook(extension, "settle")
+        if end is not None:
+            await end(max(0.0, until - loop.time()))
+
+
+@contextlib.contextmanager
+def _halted(server: Server, old: Manifest) -> Iterator[None]:
+    """Read nothing while houses settle; the kernel keeps what comes. Without a house nothing waits."""
+    waiting = any(hook(extension, "settle") is not None for extension in old.extensions)
+    endpoints = [mode.endpoint for mode in server.modes if waiting and mode.endpoint is not None]
+    for endpoint in endpoints:
+        endpoint.detach()
+    try:
+        yield
+    finally:
+        for endpoint in endpoints:
+            endpoint.attach(asyncio.get_running_loop())
 
 
 def _check_kinds(server: Server, fresh: Manifest) -> None:

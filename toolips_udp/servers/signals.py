@@ -7,6 +7,7 @@ threads first, and there a hook of ours waits for a signal.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import os
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .base import Server
 
+LOOK = 1.0
+"""Seconds after which a signal that did not interrupt the wait is seen."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _kept: weakref.WeakSet[Server] = weakref.WeakSet()
@@ -50,9 +53,19 @@ class Answering:
             if before is not None:
                 signal.signal(number, before)
 
+    def wait_for(self, server: Server) -> None:
+        """Until the server has stopped.
+
+        Looks up now and then: a signal that comes between Python's last look at its
+        flags and the wait itself, or that the kernel gives to another thread, does
+        not interrupt a wait without an end, and would be answered never.
+        """
+        while not server.ended.wait(LOOK):
+            pass
+
     def _reload(self, number: int, frame: FrameType | None) -> None:
         for server in self._servers:
-            threading.Thread(target=_reload_and_tell, args=(server,), daemon=True).start()
+            _thread.start_new_thread(_reload_and_tell, (server,))
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
@@ -61,8 +74,9 @@ class Answering:
         for server in self._servers:
             if server.loop is None:
                 continue  # not started yet: who starts it looks at `asked`
-            # In a thread: the signal may have come while this one held a lock that a stop needs.
-            threading.Thread(target=server.stop, kwargs={"wait": False}, daemon=True).start()
+            # In a thread: the signal may have come while this one held a lock that a stop needs. A bare one, for
+            # threading.Thread takes a lock of its own, which a second signal would wait for for ever.
+            _thread.start_new_thread(server.stop, (False,))
 
 
 def _reload_and_tell(server: Server) -> None:
@@ -95,7 +109,7 @@ def _reload_kept(number: int, frame: FrameType | None) -> None:
     """SIGHUP while the main script still runs."""
     for server in _kept:
         if server.running:
-            threading.Thread(target=_reload_and_tell, args=(server,), daemon=True).start()
+            _thread.start_new_thread(_reload_and_tell, (server,))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -121,12 +135,12 @@ def _after_main() -> None:
         getattr(sys, "last_type", None) is not None
     )  # the script ended with an uncaught error, or by Ctrl-C
     interactive = bool(sys.flags.interactive or hasattr(sys, "ps1"))
-    with Answering(*servers):
+    with Answering(*servers) as signals:
         if failed or interactive or _terminated:
             for server in servers:
                 server.stop(wait=False)
         for server in servers:
-            server.ended.wait()
+            signals.wait_for(server)
             server.stop()
     code = max(server.exit_code for server in servers)
     if code:

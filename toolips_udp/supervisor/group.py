@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..counters import SIZE, WORDS
-from ..errors import ToolipsError
+from ..errors import ToolipsError, WorkerError
 from ..journal import Journal
 from . import memory, restarts
 from .process import Process
@@ -25,6 +25,8 @@ HANDOVER = 10.0
 HANG = 5.0
 """Seconds without a heartbeat after which a worker is ended."""
 LOOK = 0.1
+RETRY = 10.0
+"""Seconds until a spare is tried again, after a module that could not be loaded."""
 YOUNG = 10.0
 """Seconds in which a worker is not replaced for its memory: a fresh one would be as large."""
 
@@ -63,6 +65,7 @@ class Group:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._busy = asyncio.Lock()
         self._closing = False
+        self._no_spare = ""
         self._ages: dict[Process, float | None] = {}
 
     # ---- processes ----
@@ -111,10 +114,14 @@ class Group:
         try:
             await process.hear("ready", BOOT)
         except ToolipsError as error:
-            self._say(logging.ERROR, f"no spare worker: {error}")
+            if str(error) != self._no_spare:
+                self._say(logging.ERROR, f"no spare worker: {error}")
+            self._no_spare = str(error)
             process.leaving = True
             process.kill()
+            self._spawn(self._make_spare_later(RETRY))
             return
+        self._no_spare = ""
         if self._closing or self.spare is not None:
             self._dismiss(process)
         else:
@@ -160,8 +167,8 @@ class Group:
     def _kept_out(self) -> list[bytes]:
         return [] if self._quarantine is None else self._quarantine.packets(time.monotonic())
 
-    async def _make_spare_later(self) -> None:
-        await asyncio.sleep(1.0)
+    async def _make_spare_later(self, pause: float = 1.0) -> None:
+        await asyncio.sleep(pause)
         await self._make_spare()
 
     async def _replace(self, index: int) -> None:
@@ -204,6 +211,8 @@ class Group:
     async def reload(self) -> list[str]:
         """Serve a new generation. Raises `StartError`, and nothing has changed; else what could not be carried."""
         async with self._busy:
+            if self._closing:
+                raise WorkerError("the server stops, so it is not reloaded")
             fresh = [self._make() for _ in range(self.size)]
             try:
                 for process in fresh:
@@ -256,7 +265,7 @@ class Group:
             old.leaving = True
             old.tell({"do": "export"})
             try:
-                message, state = await old.hear("state", HANDOVER)
+                message, state = await old.hear("state", HANDOVER + self._drain)
                 lost = message["lost"]
             except ToolipsError as error:
                 self._say(logging.ERROR, f"worker {index + 1} gave no state to its successor: {error}")

@@ -46,8 +46,12 @@ class Link:
                 with open(fds[0], "wb", closefd=False) as file:
                     file.write(state)
             socket.send_fds(self.sock, [data], fds, socket.MSG_NOSIGNAL)
-        except (BrokenPipeError, ConnectionError) as error:
+        except ConnectionError as error:
             raise Gone(str(error)) from error
+        except OSError as error:
+            if self.sock.fileno() < 0:  # we have closed it: the other side is dead
+                raise Gone("closed") from error
+            raise
         finally:
             for fd in fds:
                 os.close(fd)

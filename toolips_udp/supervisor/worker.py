@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 from .. import transports
 from ..address import Address
 from ..errors import StartError, ToolipsError
-from ..extensions.base import hook
 from ..manifest import read
 from ..modes import UDP, mode_of
 from ..servers import options, plain, source
 from ..servers.base import Server, load_mode, new_loop, pin_to
 from . import hardening, memory
+from .handover import changed, export, restore, settle
 from .link import MOST, Gone, Link
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class WorkerServer(Server):
         self.shared = memory.attach(hello["region"])
         self.wanted = modes
         self.quarantine: Any = None
+        self._given: dict[str, Any] | None = None
+        """What the next worker was given of the clients' state."""
 
     def _bind(self, modes: tuple[Mode, ...], addresses: tuple[Address, ...]) -> None:
         """Nothing to bind: see `prepare`."""
@@ -107,46 +109,33 @@ class WorkerServer(Server):
     async def begin(self, carried: bytes | None) -> None:
         """Take over the state of the worker before, and read from now on."""
         if carried is not None:
-            self._restore(plain.decode(carried))
+            restore(self, plain.decode(carried))
         for mode in self._modes:
             if mode.mode is UDP:
                 mode.endpoint.attach(asyncio.get_running_loop())
             else:
                 await mode.open()
 
-    def _restore(self, carried: dict[str, Any]) -> None:
-        for mode in self._modes:
-            if mode.mode is UDP:
-                mode.endpoint.restore(carried.get("endpoint", {}))
-        for extension in self.extensions:
-            name = self.manifest.called(extension)
-            restore = hook(extension, "restore")
-            if name in carried.get("extensions", {}) and restore is not None:
-                try:
-                    restore(carried["extensions"][name])
-                except Exception as error:
-                    text = f"restore of {name} raised {type(error).__name__}; it begins without its state"
-                    self.journal.say(logging.ERROR, text, None, error)
-
-    def give_away(self) -> tuple[bytes, list[str]]:
+    async def give_away(self) -> tuple[bytes, list[str]]:
         """Stop reading, and give what the next worker goes on with."""
         for mode in self._modes:
             mode.halt()
-        carried: dict[str, Any] = {"endpoint": {}, "extensions": {}}
+        await settle(self.extensions, self.settings.drain)
+        data, lost = export(self)
+        self._given = plain.decode(data)["endpoint"]
+        return data, lost
+
+    async def _finish(self) -> None:
+        """Before the end: count what handlers changed in state that had been given away by then."""
         for mode in self._modes:
-            if mode.mode is UDP:
-                carried["endpoint"] = mode.endpoint.export()
-        for extension in self.extensions:
-            export = hook(extension, "export")
-            if export is not None:
-                name = self.manifest.called(extension)
-                try:
-                    carried["extensions"][name] = export()
-                except Exception as error:
-                    self.journal.say(
-                        logging.ERROR, f"export of {name} raised {type(error).__name__}", None, error
-                    )
-        return plain.pack(carried)
+            if self._given is not None and mode.endpoint is not None:
+                clients = changed(self._given, mode.endpoint.export())
+                mode.endpoint.count("stale_effects", len(clients))
+                if clients:
+                    text = f"handlers changed the state of {len(clients)} clients after it was handed over; "
+                    text += f"these changes are refused: {', '.join(clients[:10])}"
+                    self.journal.say(logging.WARNING, text)
+        await super()._finish()
 
 
 class Worker:
@@ -243,7 +232,7 @@ class Worker:
                     await server.begin(carried)
                 self._say({"is": "serving" if do == "serve" else "prepared"})
             elif do == "export":
-                data, lost = server.give_away()
+                data, lost = await server.give_away()
                 self.link.send({"is": "state", "lost": lost}, data)
             elif do == "keep_out":
                 self._keep_out(message)
