@@ -62,7 +62,8 @@ def find(module: Any) -> Any:
         return _from_path(Path(text))
     if not all(part.isidentifier() for part in text.split(".")):
         raise StartError(
-            f"{text!r} is neither a dotted module name nor the path of a .py file", code="no-such-module"
+            f"{text!r} is neither a dotted module name nor the path of a .py file. Fix: in a script pass __name__",
+            code="no-such-module",
         )
     try:
         return importlib.import_module(text)
@@ -154,7 +155,7 @@ def read(module: Any) -> Manifest:
         if isinstance(value, MultiHandler):
             if found.chooser is not None:
                 raise StartError(
-                    f"{found.name} exports two MultiHandlers: {found.called(found.chooser)} and {name}. Expected one",
+                    f"{found.name} exports two MultiHandlers: {found.called(found.chooser)} and {name}. Expected one. Fix: take one out",
                     code="two-multihandlers",
                 )
             found.chooser = value
@@ -167,7 +168,8 @@ def read(module: Any) -> Manifest:
         elif value.name in found.handlers:
             raise StartError(
                 f"{found.name} has two handlers called {value.name!r}: "
-                f"{found.called(found.handlers[value.name])} and {name}. Fix: rename one",
+                f"{found.called(found.handlers[value.name])} ({found.handlers[value.name].place}) and {name} "
+                f"({value.place}). Fix: rename one",
                 code="same-name",
             )
         else:
@@ -225,7 +227,8 @@ def _check(found: Manifest) -> None:
             each.read_signature()
         except NameError as error:
             raise StartError(
-                f"the typed packet of {found.called(each)} ({each.place}) cannot be resolved: {error}",
+                f"the typed packet of {found.called(each)} ({each.place}) cannot be resolved: {error}. "
+                "Fix: define the type before the handler, at the top level",
                 code="bad-packet-type",
             ) from None
     quick: set[str] = set()

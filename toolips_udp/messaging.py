@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from .address import Address
 from .asking import raw_bytes, request
 from .connections.verbs import Verbs
-from .errors import StartError
+from .errors import StartError, TooLong
 
 __all__ = [
     "broadcast",
@@ -31,6 +32,9 @@ __all__ = [
     "send",
     "set_handler",
 ]
+
+LARGEST = 65_507
+"""Bytes of the longest datagram over IPv4."""
 
 
 def respond(c: Any, data: Any, *args: Any, **kwargs: Any) -> None:
@@ -73,8 +77,13 @@ def send(*args: Any, keep_open: bool = False) -> Any:
             sock.send(data)
             return sock
         sock.sendto(data, address.sockaddr())
-    except BaseException:
+    except BaseException as error:
         sock.close()
+        if isinstance(error, OSError) and error.errno == errno.EMSGSIZE:
+            raise TooLong(
+                f"a datagram of {len(data):,} bytes to {address} is too long. Expected at most {LARGEST:,} bytes. "
+                "Fix: send it in parts, or over TCP"
+            ) from None
         raise
     sock.close()
     return None
