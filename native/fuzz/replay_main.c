@@ -1,8 +1,10 @@
 /* replay_main.c: runs a fuzz target over files, so that a build without clang
- * replays the corpus: `target FILE...`. Prints how many inputs ran. */
+ * replays the corpus: `target FILE...`, each whole and cut short in a dozen
+ * places. Prints how many inputs ran. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -19,6 +21,14 @@ int main(int argc, char **argv)
             return 2;
         fclose(file);
         fprintf(stderr, "%s\n", argv[i]); /* the last line names the input that crashed */
+        for (long cut = 0; cut < size; cut += 1 + size / 12) {
+            uint8_t *part = malloc(cut ? (size_t)cut : 1);
+            if (!part)
+                return 2;
+            memcpy(part, data, (size_t)cut);
+            LLVMFuzzerTestOneInput(part, (size_t)cut);
+            free(part);
+        }
         LLVMFuzzerTestOneInput(data, (size_t)size);
         free(data);
     }

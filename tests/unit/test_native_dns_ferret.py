@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import dns.message
@@ -83,12 +84,12 @@ def test_every_valid_case_is_answered_as_the_servers_do():
     assert (agreed, split) == (5107, 1317)
 
 
+LOOPING = {"1/67", "1/97", "3/11", "3/58", "3/64", "3/83", "3/84", "3/85", "8/83", "8/88", "9/14", "9/84"}
+"""Invalid zones that are served and have a DNAME which nests with its own target; docs/reference/dns.md lists them."""
+
+
 def explained(got):
-    """Differences from all servers that are on purpose: in zones that break a rule, a chain of
-    DNAMEs may be followed further than the five to sixteen links of others, truncated
-    replies are empty here and partial there, and data below a DNAME is never
-    answered (PowerDNS does).
-    """
+    """A reply that follows such a DNAME: each server stops somewhere else, or truncates."""
     return got[2] or any(rtype == dns.rdatatype.DNAME for _, rtype in got[3])
 
 
@@ -102,14 +103,12 @@ def test_invalid_zones_that_load_are_answered_like_one_server_and_none_crashes()
         zones = native.Zones([native.build_image(zone.origin, zone.rrsets())])
         for query in case["queries"]:
             got = ask(zones, query["name"], query["type"])
-            if not query["expected"]:
-                continue
             if got in [shape_of(e) for e in query["expected"]]:
                 equal += 1
             else:
                 assert explained(got), (case["id"], query["name"], query["type"], got)
-                other.add(case["id"])
-    assert equal > 13000 and len(other) <= 33
+                other.add("/".join(re.findall(r"\d+", case["id"])))
+    assert other == LOOPING and equal > 10_000
 
 
 def test_zones_that_the_reader_refuses_never_crash_the_builder():

@@ -1,8 +1,9 @@
 """The semantic check of a zone: what makes it impossible to serve, and what is only odd.
 
 The verdicts are those of spec table 3.3: no SOA, two SOAs, data beside a CNAME,
-two DNAMEs, a DNAME beside NS below the apex are errors; occluded records and
-name servers without address are warnings. Imports names, rrtypes and zone.
+two DNAMEs, a DNAME beside NS below the apex, records below a DNAME are errors;
+records below a delegation and name servers without address are warnings.
+Imports names, rrtypes and zone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from . import names, rrtypes
 from .zone import Problem, RRset, Zone
 
 _BESIDE_CNAME = frozenset(rrtypes.TYPES[name] for name in ["CNAME", "RRSIG", "NSEC", "SIG", "NXT", "KEY"])
+_BELOW_DNAME = frozenset(rrtypes.TYPES[name] for name in ["NSEC3", "RRSIG"])
+"""What may lie below a DNAME: the chain of hashed names when the DNAME is at the apex (RFC 6672 section 2.4)."""
 _MOST_OCCLUDED = 20
 
 
@@ -101,7 +104,7 @@ def _wildcard(zone: Zone, key: bytes) -> dict[int, RRset] | None:
 
 
 def _occluded(zone: Zone, cuts: dict[bytes, str], say: Callable[..., None]) -> None:
-    """Records below a cut or a DNAME: kept, never answered (glue apart)."""
+    """Records that nobody can ask for: below a DNAME an error (RFC 6672), below a cut only odd (glue is not)."""
     if not cuts:
         return
     said = 0
@@ -112,15 +115,16 @@ def _occluded(zone: Zone, cuts: dict[bytes, str], say: Callable[..., None]) -> N
             kind = cuts.get(up)
             if kind is None:
                 continue
-            if kind == "DNAME" or set(node) - {rrtypes.A, rrtypes.AAAA}:
+            expected = _BELOW_DNAME if kind == "DNAME" else {rrtypes.A, rrtypes.AAAA}
+            hidden = [rrset for rtype, rrset in node.items() if rtype not in expected]
+            if hidden:
                 said += 1
-                if said <= _MOST_OCCLUDED:
-                    below = names.to_text(up)
-                    say(
-                        next(iter(node.values())),
-                        f"{_owner(node)} lies below the {kind} {below} and is never answered.",
-                        False,
-                    )
+                if kind == "DNAME" or said <= _MOST_OCCLUDED:
+                    shown, below = rrtypes.type_name(hidden[0].type), names.to_text(up)
+                    text = f"{shown} at {_owner(node)} lies below the {kind} {below} and is never answered."
+                    if kind == "DNAME":
+                        text += " Nothing may (RFC 6672 section 2.4); remove one of them."
+                    say(hidden[0], text, kind == "DNAME")
             break
     if said > _MOST_OCCLUDED:
         say(None, f"{said - _MOST_OCCLUDED} more names are occluded.", False)

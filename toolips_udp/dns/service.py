@@ -43,6 +43,8 @@ KEPT = ("forward", "cache")
 """Sources of answers that the native cache may have."""
 IDLE = 10.0
 """Seconds that a quiet stream stays open."""
+STREAM_DEFAULTS = {"max_connections": 150, "max_per_address": 8}
+"""Connections of all and of one client (IPv6: of a /64; loopback exempt), where `start` says nothing (spec 8)."""
 
 
 class Step(Protocol):
@@ -103,6 +105,7 @@ class Service(Extension):
         secret: bytes | None = None,
     ) -> None:
         self.handlers = Handlers()
+        self.stream_defaults = STREAM_DEFAULTS
         self.answers = Decorator(self, timeout)
         self.steps: list[Any] = grouped(steps)
         self.listen = tuple(listen)

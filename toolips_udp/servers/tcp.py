@@ -103,13 +103,20 @@ class TCPMode(ModeServer):
             self.sock,
             SocketConnection if self.framing is None else FramedConnection,
             self._serve,
-            limits=stream_limits(server.settings),
+            limits=stream_limits(server.settings, **self._defaults()),
             counters=self._totals,
             tls=self._tls,
             owner=self,
             guard=self._guard,
         )
         self.listener.attach(asyncio.get_running_loop())
+
+    def _defaults(self) -> dict[str, Any]:
+        """Limits that the extensions of this server bring; the settings of `start` come before them."""
+        found: dict[str, Any] = {}
+        for extension in self.server.extensions:
+            found |= getattr(extension, "stream_defaults", {})
+        return found
 
     def _fold(self) -> None:
         """The pipeline of the server's manifest, and a pool when a handler needs one."""
