@@ -155,7 +155,8 @@ def read(module: Any) -> Manifest:
         if isinstance(value, MultiHandler):
             if found.chooser is not None:
                 raise StartError(
-                    f"{found.name} exports two MultiHandlers: {found.called(found.chooser)} and {name}. Expected one. Fix: take one out",
+                    f"{found.name} exports two MultiHandlers: {found.called(found.chooser)} and {name}. "
+                    "Expected one. Fix: take one out",
                     code="two-multihandlers",
                 )
             found.chooser = value

@@ -178,7 +178,8 @@ def _addresses(modes: tuple[Mode, ...], ip: Any) -> tuple[Address, ...]:
         raise StartError(f"ip={ip!r}: {error}", code="bad-address") from None
     if len(found) != len(modes):
         raise StartError(
-            f"ip={ip!r} has {len(found)} addresses for the modes {', '.join(map(str, modes))}. Expected one, or one per mode",
+            f"ip={ip!r} has {len(found)} addresses for the modes {', '.join(map(str, modes))}. "
+            "Expected one, or one per mode",
             code="bad-address",
         )
     return found

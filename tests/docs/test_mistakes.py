@@ -75,7 +75,7 @@ COMMANDS = {
 def taken() -> None:
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as other:
         other.bind(("127.0.0.1", 0))
-        start(UDP, ECHO, "127.0.0.1:%d" % other.getsockname()[1])
+        start(UDP, ECHO, f"127.0.0.1:{other.getsockname()[1]}")
 
 
 def to_an_unknown_handler() -> None:
