@@ -104,9 +104,17 @@ PROBE = b"\x12\x34\1\0\0\1\0\0\0\0\0\0\5bench\4test\0\0\6\0\1"
 
 
 def free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """A port of 127.0.0.1 that is free for UDP and for TCP."""
+    for _ in range(100):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
+            udp.bind(("127.0.0.1", 0))
+            port = int(udp.getsockname()[1])
+            try:
+                tcp.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise SystemExit("no port is free for UDP and TCP")
 
 
 def wait_for_answer(port: int, seconds: float = 120) -> None:

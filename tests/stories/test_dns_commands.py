@@ -13,6 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+import dns.edns
+import dns.message
+import dns.query
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -160,6 +163,20 @@ def test_serve_with_workers_answers_and_reloads_without_a_gap(served, zone_file)
     while running.query("www.example.test", "A", "--short").stdout != "192.0.2.2\n":
         assert running.last.returncode == 0, running.last.stderr
         assert time.monotonic() < deadline
+    assert running.end()[0] == 0
+
+
+def test_workers_know_each_others_cookies(served, zone_file):
+    running = served("--zone", f"example.test={zone_file}", "--workers", "2")
+    cookie = b"clientme"
+    found = set()
+    for _ in range(40):  # each from another port, so that either worker is asked
+        option = dns.edns.CookieOption(cookie[:8], cookie[8:])
+        query = dns.message.make_query("www.example.test", "A", use_edns=0, options=[option])
+        reply = dns.query.udp(query, "127.0.0.1", port=running.port, timeout=3)
+        cookie = next(o for o in reply.options if o.otype == 10).to_wire()
+        found.add(cookie)
+    assert len(found) == 1 and len(cookie) == 24
     assert running.end()[0] == 0
 
 

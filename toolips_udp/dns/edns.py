@@ -62,6 +62,8 @@ def padding(size: int, block: int) -> bytes:
 
 
 _MASK = 0xFFFFFFFFFFFFFFFF
+DAY = 86_400
+"""Seconds that a secret for cookies is the one in use; RFC 7873 wants a new one within 26 hours."""
 
 
 def siphash24(key: bytes, data: bytes) -> bytes:
@@ -104,11 +106,15 @@ class Cookies:
     """Server cookies of version 1 (RFC 9018): made and checked with two secrets of 16 octets.
 
     A cookie holds for an hour and 5 minutes into the future (clock skew); one
-    older than 30 minutes is renewed. `roll` puts a new secret in front.
+    older than 30 minutes is renewed. `roll` puts a new secret in front. `Rolling`
+    does so by itself.
     """
 
     def __init__(self, secret: bytes) -> None:
         self.secrets = [secret]
+
+    def follow(self, now: int) -> None:
+        """Use the secrets of this time, unix seconds: given ones stay."""
 
     def roll(self, secret: bytes) -> None:
         self.secrets = [secret, self.secrets[0]]
@@ -136,6 +142,37 @@ class Cookies:
         if valid and (now - int.from_bytes(cookie[12:16], "big")) & 0xFFFFFFFF <= 1800:
             return cookie, True
         return self.make(cookie[:8], host, now), valid
+
+
+class Rolling(Cookies):
+    """Cookies whose secrets follow from one `master` and the day, so that all who know it agree (RFC 9018 section 5).
+
+    The secret of the day and that of the day before are good; a cookie lives for an hour.
+    """
+
+    def __init__(self, master: bytes, now: int = 0) -> None:
+        self.master = master
+        self.day = -1
+        self.secrets = []
+        self.follow(now)
+
+    def follow(self, now: int) -> None:
+        day = now // DAY
+        if day != self.day:
+            self.day = day
+            self.secrets = [self._of(day), self._of(day - 1)]
+
+    def adopt(self, master: bytes, now: int) -> None:
+        """Another master: that of the server, which its workers share."""
+        self.master, self.day = master, -1
+        self.follow(now)
+
+    def _of(self, day: int) -> bytes:
+        return hmac.digest(self.master, b"toolips_udp dns cookie %d" % day, "sha256")[:16]
+
+    def answer(self, cookie: bytes, host: str, now: int) -> tuple[bytes, bool]:
+        self.follow(now)
+        return super().answer(cookie, host, now)
 
 
 def _packed(host: str) -> bytes:

@@ -146,6 +146,8 @@ class NativeHalf:
             task.cancel()
 
     def watch(self) -> None:
+        if self.service.cookies is not None:
+            self.service.cookies.follow(int(self.service.wall()))
         self.refresh()
         if self._loop is not None:
             self._timer = self._loop.call_later(WATCH if len(self._images) < MANY else WATCH_MANY, self.watch)

@@ -121,7 +121,7 @@ class Service(Extension):
             raise StartError(f"access has {', '.join(wanted)}: expected query and recursion. "
                              "Transfers are allowed per zone.", code="bad-dns-setting")  # fmt: skip
         self.recursive = any(getattr(step, "recursive", False) for step in self.steps)
-        self.cookies = edns.Cookies(secret or os.urandom(16)) if cookies else None
+        self.cookies = _cookies(cookies, secret)
         self.server: Any = None
         self._network: Any = None
         self.handler = UDPHandler(self._serve)
@@ -157,6 +157,8 @@ class Service(Extension):
 
     async def on_start(self, server: Any) -> None:
         self.server = server
+        if isinstance(self.cookies, edns.Rolling) and server is not None:
+            self.cookies.adopt(server.secret, int(self.wall()))
         if self.transfers is not None:
             self.transfers.start(self)
         for step in self.steps:
@@ -490,6 +492,13 @@ class Service(Extension):
         text = self.id.encode()[:255]
         result.answer.append(RRset(query.name, rrtypes.TXT, 0, [bytes((len(text),)) + text]))
         return result
+
+
+def _cookies(wanted: bool, secret: bytes | None) -> edns.Cookies | None:
+    """A secret that is given stays, for servers that share an address; else it rolls."""
+    if not wanted:
+        return None
+    return edns.Cookies(secret) if secret else edns.Rolling(os.urandom(32), int(time.time()))
 
 
 class Decorator:

@@ -71,6 +71,8 @@ class Server(Calls, Reloading):
         self.threads = threads
         self.journal = Journal(manifest.name)
         self.data: dict[Any, Any] = {}
+        self.secret = os.urandom(32)
+        """Random octets of this start, the same in all its workers; for keys that they must agree on."""
         self.extensions = tuple(manifest.extensions)
         self.handlers = ({} if manifest.main is None else {None: manifest.main}) | manifest.handlers
         self.loop: asyncio.AbstractEventLoop | None = None

@@ -178,6 +178,7 @@ class SupervisedServer(Server):
         return {
             "source": self._source,
             "name": self.manifest.name,
+            "secret": self.secret.hex(),
             "modes": [mode.name for mode in modes],
             "settings": given,
             "functions": functions,

@@ -48,6 +48,7 @@ class WorkerServer(Server):
         self._hello = hello
         modes = tuple(mode_of(name) for name in hello["modes"])
         super().__init__(modes, manifest, (), settings, hello["threads"])
+        self.secret = bytes.fromhex(hello["secret"])
         self.index = -1
         self.shared = memory.attach(hello["region"])
         self.wanted = modes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from toolips_udp.dns.edns import Cookies, parse_ecs, parse_options, siphash24
+from toolips_udp.dns.edns import Cookies, Rolling, parse_ecs, parse_options, siphash24
 from toolips_udp.errors import FormatError
 
 SECRET = bytes.fromhex("e5e973e5a6b2a43f48e7dc849e37bfcf")
@@ -59,3 +59,18 @@ def test_client_subnets_are_checked_to_the_bit():
     for wrong in ("00", "0001190001020301", "00012100" + "01020304", "0001180101020300"[:14]):
         with pytest.raises(FormatError):
             parse_ecs(bytes.fromhex(wrong))
+
+
+def test_rolling_secrets_agree_by_the_master_and_last_into_the_next_day():
+    master, midnight = bytes(32), 86_400 * 20_000
+    one, other = Rolling(master, midnight - 600), Rolling(master, midnight + 300)
+    cookie, _ = one.answer(bytes(8), "192.0.2.1", midnight - 600)
+    assert other.answer(cookie, "192.0.2.1", midnight + 300) == (cookie, True)
+    assert one.answer(cookie, "192.0.2.1", midnight + 300) == (cookie, True)  # rolled by itself
+    assert one.secrets == other.secrets and one.secrets[0] != one.secrets[1]
+    assert not Rolling(bytes(31) + b"x", midnight).check(cookie, "192.0.2.1", midnight)
+    before = one.secrets[0]
+    one.follow(midnight + 86_400 + 1)
+    assert one.secrets[1] == before
+    one.follow(midnight + 2 * 86_400 + 1)
+    assert before not in one.secrets

@@ -5,12 +5,14 @@
 import gzip
 import json
 import random
+import struct
 from pathlib import Path
 
 import pytest
 
 from toolips_udp import TCP, UDP
 from toolips_udp import dns as ours
+from toolips_udp.address import Address
 from toolips_udp.dns import lookup, reply
 from toolips_udp.dns.lookup import Zones
 from toolips_udp.dns.message import Message, ask
@@ -217,3 +219,35 @@ def test_a_forwarded_answer_comes_from_c_the_second_time(server, peer):
     if service.half is not None:
         assert running.counters["native_answers"] == 2
     assert TYPES["A"] == 1
+
+
+def test_the_stage_takes_the_cookies_of_yesterday_for_their_hour():
+    midnight = 86_400 * 20_000
+    service = ours.Service(ours.Zone.from_text("@ 60 SOA a b 1 2 3 4 5\n@ 60 NS ns\nns 60 A 192.0.2.1", "example.org"))
+    wall = midnight - 600
+    service.wall = lambda: wall
+    half = service._native_half()
+    half.watch()
+
+    def cookie_for(cookie):
+        packet = ask("ns.example.org", "A", size=1232).encode()
+        option = struct.pack("!HH", 10, len(cookie)) + cookie
+        packet = packet[:-2] + struct.pack("!H", len(option)) + option
+        reply = half.answer(packet, Address("192.0.2.9", 1000), "tcp")
+        return reply[reply.index(bytes((0, 10, 0, 24)) + cookie[:8]) + 4 :][:24]
+
+    def good():
+        return half.stage.counters["cookies"]["good"]
+
+    cookie = cookie_for(b"clientme")
+    assert good() == 0
+    wall = midnight + 300
+    half.watch()
+    assert cookie_for(cookie)[:8] == b"clientme" and good() == 1
+    wall = midnight + 86_400 + 300
+    half.watch()
+    cookie_for(cookie)
+    assert good() == 1  # over an hour old
+    wall, late = midnight - 600, ours.Service(ours.Zone.from_text("@ 60 SOA a b 1 2 3 4 5\n@ 60 NS ns", "x"))
+    late.cookies.adopt(b"another master", wall)
+    assert not late.cookies.check(cookie, "192.0.2.9", wall)
