@@ -45,7 +45,7 @@ def test_a_plain_question_is_read():
     assert (q.verdict, q.id, q.name, q.labels, q.qtype, q.klass) == (
         0,
         0x1234,
-        "www.example",
+        "www.example.",
         ("www", "example"),
         28,
         1,
