@@ -82,3 +82,14 @@ def test_every_relative_link_leads_somewhere():
     for page in [*PAGES, *(ROOT / name for name in ("ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md"))]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+@pytest.mark.parametrize("folder", ["docs/how-to", "docs/wire", "docs/decisions", "docs/tutorial"])
+def test_an_index_lists_every_page_of_its_folder(folder):
+    index = (ROOT / folder / "README.md").read_text()
+    missing = [
+        page.name
+        for page in (ROOT / folder).glob("*.md")
+        if page.name != "README.md" and f"({page.name})" not in index
+    ]
+    assert not missing, f"{folder}/README.md does not list {missing}"
