@@ -9,7 +9,7 @@ SECONDS_ALL ?= 60
 MINUTES ?= 10
 SEEDS ?= 10000
 
-.PHONY: run test test-all build native-test sanitize lint bench fuzz fuzz-long soak farm dist clean
+.PHONY: run test test-all build native-test sanitize lint bench fuzz fuzz-long soak farm dist clean harden
 
 run: build
 	$(BIN)/python -m toolips_udp run examples/dns/answers.py --udp 127.0.0.1:5300 --tcp 127.0.0.1:5300 --live
@@ -68,6 +68,10 @@ dist: build
 clean:
 	rm -rf $(VENV) build dist native/tests/build native/fuzz/build bench/build
 	find toolips_udp -name '*.so' -delete
+
+# the stories of worker processes under harden=True, a call outside its list ending the process; as root
+harden: build
+	$(BIN)/python tests/harden.py
 
 # the suite's native part under ASan and UBSan, in a tree of its own
 sanitize: build

@@ -7,6 +7,7 @@ or not replies come.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import socket
@@ -33,7 +34,8 @@ SCRIPT = """
 import json, sys
 from toolips_udp import UDP, start
 if __name__ == "__main__":
-    server = start(UDP, sys.argv[1], "127.0.0.1:0", workers=int(sys.argv[2]), control=False, drain=5.0)
+    server = start(UDP, sys.argv[1], "127.0.0.1:0", workers=int(sys.argv[2]), control=False, drain=5.0,
+                   **json.loads(sys.argv[3]))
     def say(**what):
         print(json.dumps(what), flush=True)
     def pids():
@@ -59,14 +61,14 @@ if __name__ == "__main__":
 class Supervised:
     """A server of `workers` processes in a process of its own."""
 
-    def __init__(self, workers: int, module: str = MODULE) -> None:
+    def __init__(self, workers: int, module: str = MODULE, **settings: object) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.module = Path(self.folder.name) / "served.py"
         self.module.write_text(module)
         script = Path(self.folder.name) / "script.py"
         script.write_text(SCRIPT)
         self.process = subprocess.Popen(
-            [sys.executable, str(script), str(self.module), str(workers)],
+            [sys.executable, str(script), str(self.module), str(workers), json.dumps(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -77,8 +79,6 @@ class Supervised:
         self.port, self.pids = told["port"], told["pids"]
 
     def _hear(self) -> dict[str, object]:
-        import json
-
         assert self.process.stdout is not None
         return json.loads(self.process.stdout.readline())
 

@@ -100,6 +100,8 @@ def server(nothing_left, request):
         if transport is not None:
             settings.setdefault("transport", transport)
         settings.setdefault("control", False)
+        if os.environ.get("TUDP_TEST_HARDEN") and settings.get("workers", 1) != 1:
+            settings = {"harden": True, "user": "nobody", **settings}  # tests/harden.py
         found = start(mode, module, ip, **settings)
         started.append(found)
         return found

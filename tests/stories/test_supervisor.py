@@ -72,6 +72,20 @@ async def main(c):
         c.respond(repr([random.random() for _ in range(3)]))
     elif verb == "status":
         c.respond(open("/proc/self/status").read())
+    elif verb == "ptrace":
+        libc = ctypes.CDLL(None, use_errno=True)
+        c.respond(f"{libc.ptrace(0, 0, 0, 0)} {ctypes.get_errno()}")
+    elif verb == "open":
+        try:
+            c.respond(open(rest, "rb").read(5))
+        except OSError as error:
+            c.respond(type(error).__name__)
+    elif verb == "create":
+        try:
+            open(rest, "wb").close()
+            c.respond("made")
+        except OSError as error:
+            c.respond(type(error).__name__)
     elif verb == "exec":
         try:
             os.execv("/bin/true", ["true"])
@@ -474,6 +488,55 @@ def test_harden_and_user_give_up_rights(server, peer, module):
     assert os.geteuid() == 0
     with pytest.raises(StartError, match="refuses to serve as root"):
         start(UDP, str(module), "127.0.0.1:0", workers=2, harden=True, control=False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
+@pytest.mark.parametrize("harden", [True, False])
+def test_a_hardened_worker_runs_no_program_traces_nobody_and_sees_only_its_own_files(server, peer, harden):
+    import tempfile
+
+    # pytest's own folders are closed to nobody: make some that are open to everybody
+    with tempfile.TemporaryDirectory() as own, tempfile.TemporaryDirectory() as foreign:
+        for folder in (own, foreign):
+            Path(folder).chmod(0o777)
+            (Path(folder) / "file").write_bytes(b"12345678")
+        path = Path(own) / "served.py"
+        path.write_text(MODULE)
+        client = peer(server(module=str(path), workers=2, user="nobody", harden=harden).address, timeout=10)
+        assert client.ask(f"open {own}/file".encode()) == b"12345"
+        assert client.ask(f"open {foreign}/file".encode()) == (b"PermissionError" if harden else b"12345")
+        for folder in (own, foreign):
+            made = client.ask(f"create {folder}/new".encode())
+            assert made == (b"PermissionError" if harden else b"made")
+        assert client.ask(b"ptrace") == (b"-1 1" if harden else b"0 0")
+        if harden:  # without it, the worker would become another program
+            assert client.ask(b"exec") == b"1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
+def test_a_hardened_server_answers_over_udp_and_tcp_reloads_and_stops(server, peer, tmp_path):
+    import socket as sockets
+
+    from toolips_udp import TCP
+
+    path = tmp_path / "both.py"
+    text = (
+        "from toolips_udp import handler\nVERSION = 1\n"
+        "@handler\ndef main(c): c.respond(str(VERSION))\n"
+    )
+    path.write_text(text)
+    running = server(module=str(path), mode=(UDP, TCP), workers=2, user="nobody", harden=True)
+    for version in (b"1", b"2"):
+        client = peer(running.addresses[UDP], timeout=10)
+        assert client.ask(b"x") == version
+        where = running.addresses[TCP]
+        with sockets.create_connection((where.host, where.port), timeout=10) as stream:
+            assert stream.recv(100) == version
+        if version == b"1":
+            path.write_text(text.replace("VERSION = 1", "VERSION = 2"))
+            running.reload()
+    running.stop()
+    assert running.exit_code == 0
 
 
 # ---- whole programs ----

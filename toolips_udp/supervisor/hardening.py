@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterable
 
 from ..errors import StartError
+from . import calls
 
 _PR_SET_NO_NEW_PRIVS, _PR_CAPBSET_DROP, _PR_SET_SECCOMP = 38, 24, 22
 _PR_SET_DUMPABLE = 4
@@ -24,29 +25,9 @@ _SECCOMP_MODE_FILTER = 2
 _CAPSET_VERSION = 0x20080522
 _LANDLOCK = {"create": 444, "add": 445, "restrict": 446}
 _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-# Calls that a server never needs after its start, by architecture. `execve` is among them
-# only for workers: a supervisor starts interpreters.
-_FORBIDDEN = {
-    "x86_64": {
-        "ptrace": 101, "personality": 135, "pivot_root": 155, "chroot": 161, "acct": 163, "mount": 165,
-        "umount2": 166, "swapon": 167, "swapoff": 168, "reboot": 169, "sethostname": 170, "iopl": 172,
-        "ioperm": 173, "init_module": 175, "delete_module": 176, "kexec_load": 246, "add_key": 248,
-        "request_key": 249, "keyctl": 250, "unshare": 272, "perf_event_open": 298, "setns": 308,
-        "process_vm_readv": 310, "process_vm_writev": 311, "finit_module": 313, "kexec_file_load": 320,
-        "bpf": 321, "userfaultfd": 323, "open_by_handle_at": 304, "fsopen": 430, "move_mount": 429,
-        "mount_setattr": 442, "pidfd_getfd": 438,
-    },
-    "aarch64": {
-        "ptrace": 117, "personality": 92, "pivot_root": 41, "chroot": 51, "acct": 89, "mount": 40,
-        "umount2": 39, "swapon": 224, "swapoff": 225, "reboot": 142, "sethostname": 161,
-        "init_module": 105, "delete_module": 106, "kexec_load": 104, "add_key": 217, "request_key": 218,
-        "keyctl": 219, "unshare": 97, "perf_event_open": 241, "setns": 268, "process_vm_readv": 270,
-        "process_vm_writev": 271, "finit_module": 273, "kexec_file_load": 294, "bpf": 280,
-        "userfaultfd": 282, "open_by_handle_at": 265, "fsopen": 430, "move_mount": 429,
-        "mount_setattr": 442, "pidfd_getfd": 438,
-    },
-}  # fmt: skip
-_EXEC = {"x86_64": (59, 322), "aarch64": (221, 281)}
+_KILL, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+_CLOSED = {"boot", "home", "media", "mnt", "root", "srv", "tmp", "var"}
+"""Top-level folders that a worker reads nothing of, but for what is its own."""
 
 
 def _libc() -> ctypes.CDLL:
@@ -111,7 +92,7 @@ def harden(
     why = _restrict_files(readable, writable)
     if why:
         missing.append(f"files are not restricted: {why}")
-    why = _forbid_calls(exec_allowed)
+    why = _allow_calls(exec_allowed)
     if why:
         missing.append(f"system calls are not restricted: {why}")
     return missing
@@ -138,7 +119,7 @@ def _restrict_files(readable: Iterable[str], writable: Iterable[str]) -> str:
     if abi < 1:
         return f"no Landlock ({os.strerror(ctypes.get_errno())})"
     everything = (1 << 13) - 1 if abi < 2 else (1 << 14) - 1 if abi < 3 else (1 << 15) - 1
-    read = 1 << 0 | 1 << 2 | 1 << 3  # execute, read a file, read a folder
+    read = 1 << 0 | 1 << 2 | 1 << 3  # execute, read a file, read a folder: seccomp says whether anything runs
     attributes = ctypes.create_string_buffer(struct.pack("=Q", everything), 8)
     ruleset = libc.syscall(_LANDLOCK["create"], attributes, ctypes.c_size_t(8), ctypes.c_uint32(0))
     if ruleset < 0:
@@ -168,19 +149,48 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: str, allowed: int) -> None:
         os.close(fd)
 
 
-def _forbid_calls(exec_allowed: bool) -> str:
-    """Seccomp: the listed calls fail with EPERM. Returns why not, or nothing."""
+def own_files(module: str | None, given: Iterable[object] = ()) -> tuple[list[str], list[str]]:
+    """What a worker may read, and where it may write.
+
+    Read: the system's folders, Python's, that of `module`, the working folder, and paths in its
+    settings. Write: the folders that systemd made for it (`StateDirectory=` and the like) and /dev/null.
+    """
+    system = [f"/{name}" for name in os.listdir("/") if name not in _CLOSED]
+    folders = [sys.prefix, sys.base_prefix, *(path or "." for path in sys.path), os.getcwd()]
+    if module:
+        folders.append(os.path.dirname(os.path.abspath(module)))
+    folders += [each for each in given if isinstance(each, str) and os.sep in each and os.path.exists(each)]
+    for name in ("CONFIGURATION_DIRECTORY", "CREDENTIALS_DIRECTORY"):
+        folders += filter(None, os.environ.get(name, "").split(":"))
+    own = ["/dev/null"]
+    for name in ("STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "RUNTIME_DIRECTORY"):
+        own += filter(None, os.environ.get(name, "").split(":"))
+    return [*system, *folders], own
+
+
+def _allow_calls(exec_allowed: bool) -> str:
+    """Seccomp: what is not in calls.py fails with EPERM. Returns why not, or nothing.
+
+    `TUDP_SECCOMP=kill` ends the process instead: for tests that look for calls that are missing.
+    """
     machine = platform.machine()
     if machine not in _ARCHES:
         return f"no list of calls for {machine}"
-    numbers = sorted({*_FORBIDDEN[machine].values(), *(() if exec_allowed else _EXEC[machine])})
-    deny = 0x00050000 | errno.EPERM
-    steps = [(0x20, 0, 0, 4), (0x15, 1, 0, _ARCHES[machine]), (0x06, 0, 0, deny), (0x20, 0, 0, 0)]
+    numbers = sorted({*calls.ALLOWED[machine].values(), *(calls.EXEC[machine] if exec_allowed else ())})
+    refused = _ERRNO | errno.EPERM
+    default = _KILL if os.environ.get("TUDP_SECCOMP") == "kill" else refused
+    load, jump, same, above, some, ret = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
+    steps = [(load, 0, 0, 4), (same, 1, 0, _ARCHES[machine]), (ret, 0, 0, refused), (load, 0, 0, 0)]
     if machine == "x86_64":
-        steps += [(0x35, 0, 1, 0x40000000), (0x06, 0, 0, deny)]  # the x32 numbers of the same calls
+        steps += [(above, 0, 1, 0x40000000), (ret, 0, 0, refused)]  # the x32 numbers of the same calls
     for at, number in enumerate(numbers):
-        steps.append((0x15, len(numbers) - at, 0, number))
-    steps += [(0x06, 0, 0, 0x7FFF0000), (0x06, 0, 0, deny)]
+        steps.append((same, len(numbers) - at, 0, number))
+    steps += [(jump, 0, 0, 1), (ret, 0, 0, _ALLOW)]
+    steps += [(same, 0, 1, calls.CLONE3), (ret, 0, 0, _ERRNO | errno.ENOSYS)]
+    for number in calls.QUIET:
+        steps += [(same, 0, 1, number), (ret, 0, 0, refused)]
+    steps += [(same, 0, 4, calls.CLONE[machine]), (load, 0, 0, 16), (some, 1, 0, calls.NAMESPACES)]
+    steps += [(ret, 0, 0, _ALLOW), (ret, 0, 0, refused), (ret, 0, 0, default)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     fprog = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(code)))
     if _libc().prctl(

@@ -173,8 +173,10 @@ class Worker:
         if hello["user"]:
             hardening.become(hello["user"])
         if hello["harden"]:
-            for line in hardening.harden(exec_allowed=hello["exec"]):
-                self.server.journal.say(logging.WARNING, f"harden=True: {line}")
+            read_from, write_to = hardening.own_files(getattr(module, "__file__", None), flat(given.values()))
+            missing = hardening.harden(exec_allowed=hello["exec"], readable=read_from, writable=write_to)
+            if missing:
+                self.server.journal.say(logging.WARNING, f"harden=True: {'; '.join(missing)}")
 
     async def live(self) -> int:
         """Do what the supervisor says until it says stop, or is gone. The exit code."""
@@ -258,6 +260,19 @@ class Worker:
 def code_of(error: BaseException) -> str:
     """The error's own word, or the one for a module that cannot be loaded."""
     return error.code if isinstance(error, ToolipsError) else "worker-not-started"
+
+
+def flat(values: Any) -> list[Any]:
+    """All values, also those in lists and maps."""
+    found = []
+    for value in values:
+        if isinstance(value, dict):
+            found += flat(value.values())
+        elif isinstance(value, list | tuple):
+            found += flat(value)
+        else:
+            found.append(value)
+    return found
 
 
 def explain(error: BaseException) -> str:
