@@ -2,7 +2,8 @@
 
 Zones become images, names with Python handlers become rules that let their
 questions through, prefixes become ranges; the stage answers from these before
-Python runs. Everything it cannot say goes to the service's own trip. Made by
+Python runs. Where the steps are views of clients, each is a view of the stage,
+found by the client's range. Everything it cannot say goes to the service's own trip. Made by
 `service` where the native core is there; imports the native DNS, question,
 answers, zone, access.
 """
@@ -13,7 +14,7 @@ import asyncio
 import ipaddress
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from .handlers import Handler, HandlerFailed
 from .query import Query, parse_query
 from .question import QuestionVerbs
 from .result import Result
+from .views import View
 from .zone import Zone
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ WATCH = 0.5
 SWAP = 1.0
 WATCH_MANY = 10.0
 MANY = 2000
+VIEWS = 16
+"""Views that the stage answers for; a service with more of them is Python's."""
 LISTS = 32
 """Lists that a view of the stage holds; steps with more are Python's."""
 ANSWERS = {
@@ -100,7 +104,11 @@ class NativeHalf:
         limit = service.limit
         made = native.RateLimit(limit.rate, limit.burst, slip=limit.slip) if limit is not None else None
         trusted = limit.trusted if limit is not None else Prefixes()
-        self.stage = native.Stage(self.server, ranges(service.may_query, service.may_recurse, trusted), made)
+        self.views = views_of(service)
+        clients = [view.clients for view in self.views]
+        self.stage = native.Stage(
+            self.server, ranges(service.may_query, service.may_recurse, trusted, clients), made
+        )
         kind = type("AskedQuestion", (AskedQuestion,), {"__slots__": (), "service": service})
         self.dispatcher = native.Dispatcher(
             self.stage,
@@ -158,8 +166,9 @@ class NativeHalf:
     def refresh(self) -> None:
         """Build what changed and swap it in. From any thread; the swap happens on the loop."""
         with self._lock:
-            steps = self._steps()
-            zones = _reachable(step for step in steps if hasattr(step, "zones"))
+            chains = [self._steps(chain) for chain in self._chains()]
+            steps = [step for chain in chains for step in chain]
+            zones = [zone for chain in chains for zone in _reachable(chain)]
             seen = (
                 tuple(id(one) for step in steps for one in getattr(step, "lists", ())),
                 bool(self.service.blocked),
@@ -172,7 +181,7 @@ class NativeHalf:
             if seen == self._seen:
                 return
             self._seen = seen
-            install = self._prepare(steps, zones)
+            install = self._prepare(chains)
         loop = self._loop
         if loop is not None and threading.get_ident() != self._thread:
             done = threading.Event()
@@ -182,11 +191,15 @@ class NativeHalf:
         else:
             install()
 
-    def _steps(self) -> list[Any]:
+    def _chains(self) -> list[list[Any]]:
+        """The steps of each view of the stage: those of the service, or of its views, and none for who fits no view."""
+        return [*(view.steps for view in self.views), []] if self.views else [self.service.steps]
+
+    def _steps(self, given: list[Any]) -> list[Any]:
         """The first steps, as far as C can answer for them: zones and lists, either before the other."""
         found: list[Any] = []
         kinds: list[bool] = []
-        for step in self.service.steps:
+        for step in given:
             is_zones = isinstance(getattr(step, "zones", None), lookup.Zones)
             turned = sum(a != b for a, b in pairwise([*kinds, is_zones]))
             if turned > 1 or (not is_zones and _group(step) is None):
@@ -197,26 +210,25 @@ class NativeHalf:
             found.pop()
         return found
 
-    def _prepare(self, steps: list[Any], zones: list[Zone]) -> Any:
+    def _prepare(self, chains: list[list[Any]]) -> Any:
         service = self.service
         images: dict[int, tuple[Zone, int, native.Image]] = {}
-        parts: list[Any] = []
-        for zone in zones:
-            if zone.state != "ready" or zone.soa is None:
-                parts.append((zone.key, _EDE.get(zone.state, 14)))
-                continue
-            kept = self._images.get(id(zone))
-            if kept is None or kept[0] is not zone or kept[1] != zone.version:
-                kept = (zone, zone.version, native.build_image(zone.key, zone.rrsets()))
-            images[id(zone)] = kept
-            parts.append(kept[2])
-        made = native.Zones(parts) if parts else None
         rules, groups = _handlers(service.handlers)
-        lists = [group for step in steps if (group := _group(step))]
-        zones_first = bool(steps) and hasattr(steps[0], "zones")
-        noted = bool(service.blocked)
-        final = len(steps) == len(service.steps)
         closed = not service.native or bool(service.watchers)
+        views = [
+            {
+                "zones": self._zones(_reachable(steps), images),
+                "lists": [group for step in steps if (group := _group(step))],
+                "zones_first": bool(steps) and hasattr(steps[0], "zones"),
+                "final": len(steps) == len(whole),
+                "cache": self.cache,
+                "python": rules,
+                "recursive": service.recursive,
+                "closed": closed,
+                "note_blocked": bool(service.blocked),
+            }
+            for steps, whole in zip(chains, self._chains(), strict=True)
+        ]
         secrets = tuple(service.cookies.secrets) if service.cookies else ()
 
         def install() -> None:
@@ -227,20 +239,24 @@ class NativeHalf:
                 self.stage.set_server(self.server)
             self.dispatcher.plain = not closed
             self.dispatcher.set_groups(groups, service.recursive)
-            self.stage.set_view(
-                0,
-                zones=made,
-                cache=self.cache,
-                lists=lists,
-                python=rules,
-                recursive=service.recursive,
-                final=final,
-                closed=closed,
-                note_blocked=noted,
-                zones_first=zones_first,
-            )
+            for number, view in enumerate(views):
+                self.stage.set_view(number, **view)
 
         return install
+
+    def _zones(self, zones: list[Zone], images: dict[int, tuple[Zone, int, native.Image]]) -> Any:
+        """The zones of a view with their images; those that did not change keep theirs."""
+        parts: list[Any] = []
+        for zone in zones:
+            if zone.state != "ready" or zone.soa is None:
+                parts.append((zone.key, _EDE.get(zone.state, 14)))
+                continue
+            kept = images.get(id(zone)) or self._images.get(id(zone))
+            if kept is None or kept[0] is not zone or kept[1] != zone.version:
+                kept = (zone, zone.version, native.build_image(zone.key, zone.rrsets()))
+            images[id(zone)] = kept
+            parts.append(kept[2])
+        return native.Zones(parts) if parts else None
 
     # -- answers that others may have
 
@@ -310,11 +326,22 @@ def available() -> bool:
     return os.environ.get("TOOLIPS_UDP_PURE") != "1"
 
 
-def ranges(query: Prefixes, recursion: Prefixes, trusted: Prefixes) -> list[tuple[bytes, int]]:
-    """The ranges of addresses between which the meaning changes, IPv4 as ::ffff:a.b.c.d."""
+def views_of(service: Service) -> list[View]:
+    """The views of a service that has nothing else, each for some clients on any transport; else none."""
+    views = [step for step in service.steps if isinstance(step, View) and not step.transports]
+    return views if len(views) == len(service.steps) and len(views) < VIEWS else []
+
+
+def ranges(
+    query: Prefixes, recursion: Prefixes, trusted: Prefixes, views: Sequence[Prefixes] = ()
+) -> list[tuple[bytes, int]]:
+    """The ranges of addresses between which the meaning changes, IPv4 as ::ffff:a.b.c.d.
+
+    A client's view is the first it is in, or one past the last.
+    """
     mapped = 0xFFFF << 32
     edges = {0, mapped, mapped + (1 << 32)}
-    for text in (*query.texts, *recursion.texts, *trusted.texts):
+    for text in (text for prefixes in (query, recursion, trusted, *views) for text in prefixes.texts):
         if text == "any":
             continue
         network = ipaddress.ip_network(text, strict=False)
@@ -326,7 +353,7 @@ def ranges(query: Prefixes, recursion: Prefixes, trusted: Prefixes) -> list[tupl
         host = str(ipaddress.IPv6Address(edge))
         if mapped <= edge < mapped + (1 << 32):
             host = str(ipaddress.IPv4Address(edge - mapped))
-        meaning = 0
+        meaning = next((number for number, clients in enumerate(views) if host in clients), len(views))
         meaning |= native.MAY_QUERY if host in query else 0
         meaning |= native.MAY_RECURSE if host in recursion else 0
         meaning |= native.TRUSTED if host in trusted else 0
@@ -350,6 +377,8 @@ def _reachable(steps: Iterable[Any]) -> list[Zone]:
     found: list[Zone] = []
     before: list[lookup.Zones] = []
     for step in steps:
+        if not hasattr(step, "zones"):
+            continue
         found += [zone for zone in step.zones if not any(z.find(zone.key) for z in before)]
         before.append(step.zones)
     return found

@@ -160,7 +160,7 @@ def test_names_of_handlers_go_to_python_and_the_rest_of_the_zone_is_answered_by_
 
 def test_steps_in_front_of_the_zones_keep_them_in_python():
     zone = ours.Zone.from_text("@ 60 SOA a b 1 2 3 4 5\n@ NS a\n", "z.test")
-    for service in (ours.Service(ours.Local(), zone), ours.Service(ours.View("v", steps=[zone]))):
+    for service in (ours.Service(ours.Local(), zone), ours.Service(ours.Local(), ours.View("v", steps=[zone]))):
         assert compiled(service)[1].answer(ask("z.test", "SOA").encode()) is None
     assert ours.Service(zone, native=False).stages() == []
     half, stage = compiled(ours.Service(zone, ours.Forward("192.0.2.1")))
@@ -251,3 +251,37 @@ def test_the_stage_takes_the_cookies_of_yesterday_for_their_hour():
     wall, late = midnight - 600, ours.Service(ours.Zone.from_text("@ 60 SOA a b 1 2 3 4 5\n@ 60 NS ns", "x"))
     late.cookies.adopt(b"another master", wall)
     assert not late.cookies.check(cookie, "192.0.2.9", wall)
+
+
+def zone_of(address, name="example.org"):
+    return ours.Zone.from_text(f"@ 60 SOA a b 1 2 3 4 5\n@ 60 NS ns\nns 60 A {address}", name)
+
+
+def test_views_are_answered_by_the_stage_each_client_from_its_own():
+    office, world = zone_of("10.0.0.1"), zone_of("192.0.2.1")
+    blocking = ours.Blocklist()
+    service = ours.Service(
+        ours.View("office", clients=["10.0.0.0/8", "2001:db8::/32"], steps=[blocking, office]),
+        ours.View("world", clients=["192.0.2.0/24", "10.1.0.0/16"], steps=[world, zone_of("192.0.2.9", "other.test")]),
+    )
+    half = service._native_half()
+
+    def said(host, name="ns.example.org"):
+        answer = half.answer(ask(name, "A", size=1232).encode(), Address(host, 1000), "tcp")
+        message = Message.parse(answer)
+        return [record.rsplit(" ", 1)[1] for record in message.texts()["answer"]] or message.rcode
+
+    for host, address in (("10.0.0.7", "10.0.0.1"), ("10.1.0.7", "10.0.0.1"), ("2001:db8::1", "10.0.0.1"), ("192.0.2.77", "192.0.2.1")):
+        assert said(host) == [address], host
+    assert said("10.0.0.7", "ns.other.test") == 5 and said("192.0.2.77", "ns.other.test") == ["192.0.2.9"]
+    assert said("198.51.100.1") == 5  # no view is for it
+    office.add(b"\2ns\7example\3org\0", 1, 60, bytes((10, 0, 0, 2)))
+    half.refresh()
+    assert len(said("10.0.0.7")) == 2 and said("192.0.2.77") == ["192.0.2.1"]
+
+
+def test_views_by_transport_or_beside_other_steps_are_asked_in_python():
+    zone = zone_of("10.0.0.1")
+    for steps in ([ours.View("tls", transports=["tls"], steps=[zone])], [ours.View("v", steps=[zone]), zone]):
+        half = ours.Service(*steps)._native_half()
+        assert half.answer(ask("ns.example.org", "A").encode(), Address("10.0.0.7", 1000), "tcp") is None
