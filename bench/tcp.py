@@ -3,7 +3,8 @@
 A line of 64 bytes over 64 connections, one in flight on each and then sixteen, next to
 asyncio streams on uvloop and to a bare uvloop Protocol, which knows nothing of lines
 and sends a whole segment back as it came. With one in flight most of the CPU is the
-kernel's, for everyone; with sixteen it shows what the programs themselves cost. Memory is resident memory per idle connection, of 2,000, over what the bare Protocol takes.
+kernel's, for everyone; with sixteen it shows what the programs themselves cost. Memory
+is resident memory per idle connection, of 2,000, over what the bare Protocol takes.
 """
 
 from __future__ import annotations
@@ -85,7 +86,13 @@ def main() -> None:
     if options.dry:
         print(h.markdown(table))
     else:
-        h.save("tcp", "TCP lines", table, {"echo": found, "memory": memory}, {"asked": asked.format("1, 16", options.seconds), "idle": IDLE})
+        h.save(
+            "tcp",
+            "TCP lines",
+            table,
+            {"echo": found, "memory": memory},
+            {"asked": asked.format("1, 16", options.seconds), "idle": IDLE},
+        )
 
 
 if __name__ == "__main__":
