@@ -62,7 +62,7 @@ def test_the_served_example_answers_the_readmes_questions_and_shows_itself():
                 found = run(line.replace(":5300", f":{port}"))
                 assert found.returncode == 0 and ";; answer" in found.stdout, line + found.stderr
         status = run(f"toolips-udp dns ctl status --pid {process.pid}")
-        assert '"ready": 1' in status.stdout
+        assert '"ready": 1' in status.stdout, status.stdout + status.stderr
         with socket.create_connection(("127.0.0.1", admin), timeout=3) as stream:
             stream.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
             page = b"".join(iter(lambda: stream.recv(65536), b"")).decode()

@@ -43,3 +43,18 @@ def test_lists_flags_and_functions_are_read():
     assert dict(found)["drain"] == 5.0
     with pytest.raises(AttributeError):
         _ = found.nonsense
+
+
+def test_tls_and_framing_come_from_a_call_or_the_environment(tmp_path):
+    import ssl
+
+    found = read({}, {"TOOLIPS_UDP_TLS": "chain.pem,key.pem", "TOOLIPS_UDP_FRAMING": "2"})
+    assert (found.tls, found.framing) == (["chain.pem", "key.pem"], "2")
+    assert found.source("tls") == found.source("framing") == "environment"
+    found = read({"tls": (tmp_path / "chain.pem", "key.pem"), "framing": 4}, {"TOOLIPS_UDP_FRAMING": "2"})
+    assert (found.tls, found.framing) == ([str(tmp_path / "chain.pem"), "key.pem"], "4")
+    context = ssl.create_default_context()
+    assert read({"tls": context}, {}).tls is context
+    assert read({}, {}).tls is None and read({}, {}).framing is None
+    with pytest.raises(StartError, match="framing"):
+        read({"framing": True}, {})

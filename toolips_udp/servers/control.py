@@ -216,7 +216,12 @@ def ask(path: Path, name: str, timeout: float = 5.0, **arguments: Any) -> Any:
         sock.connect(str(path))
         sock.sendall((json.dumps({"command": name, **arguments}) + "\n").encode())
         with sock.makefile("rb") as answer:
-            found = json.loads(answer.readline(16 << 20))
+            line = answer.readline(16 << 20)
+    if not line:
+        raise StartError(
+            f"{path} closed without an answer to {name}: the server is stopping", code="no-answer"
+        )
+    found = json.loads(line)
     if not found["ok"]:
         raise StartError(found["error"], code="control-refused")
     return found["result"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from ssl import SSLContext
 from typing import Any
 
 from ..errors import StartError, suggestion
@@ -18,8 +19,6 @@ KNOWN: dict[str, Setting] = {}
 OBJECTS = {
     "router_threads": "which workers serve packets: (low, high), 'low:high' or a range",
     "on_error": "f(c, exc): called when a handler or an extension raises",
-    "tls": "TCP and HTTP: (certificate, key), two paths of PEM files, or an ssl.SSLContext",
-    "framing": "TCP: 'lines', or 1, 2 or 4 for a length prefix: the handler runs once per message",
     "on_drop": "f(word, address): called when a packet ends as a drop",
 }
 """Settings that are objects, so that neither the environment nor a file can say them."""
@@ -63,6 +62,13 @@ define(
     Setting("idle-timeout", "TCP and HTTP: seconds of silence after which a connection is closed", float),
     Setting("message-timeout", "TCP and HTTP: seconds from the first to the last byte of a message", float),
     Setting("max-unsent", "TCP and HTTP: bytes a client may leave unread before it is dropped", int),
+    Setting(
+        "tls",
+        "TCP and HTTP: certificate and key, two paths of PEM files; start also takes an ssl.SSLContext",
+        str,
+        many=True,
+    ),
+    Setting("framing", "TCP: lines, or 1, 2 or 4 for a length prefix: the handler runs once per message"),
     Setting("max-body", "HTTP: bytes of the body of a request", int, 64 * 1024),
     Setting("proxies", "HTTP: addresses of proxies whose forwarded-for header counts", str, (), many=True),
     Setting("origins", "HTTP: other origins that may open a WebSocket", str, (), many=True),
@@ -114,7 +120,8 @@ def read(call: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> O
                 f"start has no setting {name!r}.{suggestion(name, known)} Known: {', '.join(sorted(known))}",
                 code="unknown-setting",
             )
-    plain = {name: value for name, value in call.items() if name in KNOWN and value is not None}
+    ready = {name: value for name, value in call.items() if isinstance(value, SSLContext)}
+    plain = {name: v for name, v in call.items() if name in KNOWN and name not in ready and v is not None}
     try:
         given = {
             name: convert(
@@ -128,6 +135,7 @@ def read(call: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> O
     except SettingError as error:
         raise StartError(str(error), code=error.code) from None
     values |= {name: Value(value, "call") for name, value in given.items()}
+    values |= {name: Value(value, "call") for name, value in ready.items()}
     values |= {name: Value(call.get(name), "call" if name in call else "default") for name in OBJECTS}
     for name, found in values.items():
         number = found.value
@@ -140,7 +148,9 @@ def read(call: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> O
 
 
 def _plain(value: Any) -> Any:
-    """Addresses and paths are taken where text is."""
+    """Addresses and paths are taken where text is, in a list too."""
+    if isinstance(value, list | tuple) and type(value).__name__ != "Address":
+        return [str(item) if isinstance(item, os.PathLike) else item for item in value]
     return (
         value
         if isinstance(value, str | int | float | list | tuple) and type(value).__name__ != "Address"

@@ -328,7 +328,9 @@ def stream_limits(settings: Any, **changed: Any) -> StreamLimits:
 
 
 def checked_framing(framing: Any) -> str | int | None:
-    """`framing` of `start`: None, `"lines"`, or a length prefix of 1, 2 or 4 bytes."""
+    """`framing` of `start`: None, `"lines"`, or a length prefix of 1, 2 or 4 bytes, also as text."""
+    if framing in ("1", "2", "4"):
+        return int(framing)
     if framing is None or framing == "lines" or (framing in (1, 2, 4) and framing is not True):
         return framing  # type: ignore[no-any-return]
     raise StartError(
