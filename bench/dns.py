@@ -20,8 +20,8 @@ import harness as h
 from peers import dns_work as work
 
 LOAD = "--sockets 8 --in-flight 16 --edns"
-WARM = "--warmup 3"
-"""For those with a cache: time enough to ask every name once."""
+COLD = "--sockets 1 --in-flight 128 --edns"
+"""One socket, since each goes through the list of names by itself: a name is asked once."""
 BINARIES = {"nsd": "nsd", "knot": "knotd", "unbound": "unbound", "dnsdist": "dnsdist"}
 WAITING = 15_000
 Samples = dict[str, list[dict[str, object]]]
@@ -31,9 +31,12 @@ def have(kind: str) -> bool:
     return kind not in BINARIES or shutil.which(BINARIES[kind]) is not None
 
 
-def peer(kind: str, folder: Path, backend: int = 0, name: str = "", load: str = "") -> h.Contender:
-    script = str(h.ROOT / "bench/peers/dns_peer.py")
-    return h.Contender(name or kind, (sys.executable, script, kind, str(folder), str(backend)), load)
+def peer(
+    kind: str, folder: Path, backend: int = 0, name: str = "", load: str = "", warm: bool = False
+) -> h.Contender:
+    words = [str(h.ROOT / "bench/peers/dns_peer.py"), kind, str(folder), str(backend)]
+    words += [str(h.BUILD / "load")] if warm else []
+    return h.Contender(name or kind, (sys.executable, *words), load)
 
 
 class Run:
@@ -62,7 +65,7 @@ class Run:
         with h.Served(peer("nsd" if have("nsd") else "zone", folder), h.CLIENT_CORE) as behind:
             contenders = [
                 *(peer(kind, folder) for kind in ("nsd", "knot", *kinds)),
-                *(peer(kind, folder, behind.port, load=WARM) for kind in ("unbound", "dnsdist", "forward")),
+                *(peer(kind, folder, behind.port, warm=True) for kind in ("unbound", "dnsdist", "forward")),
             ]
             return self.group(name, contenders, folder / "asked.txt")
 
@@ -110,7 +113,7 @@ class Run:
         with h.Served(peer("nsd" if have("nsd") else "zone", folder), h.CLIENT_CORE) as behind:
             kinds = ("unbound", "dnsdist", "forward")
             contenders = [peer(kind, folder, behind.port) for kind in kinds]
-            found = self.group("cold", contenders, folder / "asked.txt")
+            found = self.group("cold", contenders, folder / "asked.txt", COLD)
         self.row("forwarder, cold / Unbound forwarding", found, "forward", "unbound", 2.0)
         self.row("forwarder, cold / dnsdist", found, "forward", "dnsdist", 3.0)
 

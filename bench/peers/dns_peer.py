@@ -1,11 +1,13 @@
-"""DNS servers as contenders: `python bench/peers/dns_peer.py KIND FOLDER [BACKEND]` prints "ready PORT".
+"""DNS servers as contenders: `python bench/peers/dns_peer.py KIND FOLDER [BACKEND [LOAD]]` prints "ready PORT".
 
 FOLDER holds `bench.zone` (the zone bench.test) and what the kinds of ours read. Programs, with one UDP
 worker and rate limits off: nsd, knot serve the zone; unbound, dnsdist ask the server at port BACKEND.
 dnslib is its codec on a uvloop DatagramProtocol. Ours: zone (the zone image), stored (the same from a
 store, which reloads), many (every `*.zone` of FOLDER/zones), python (a `def` handler), waiting (an
 `async def` that waits 100 ms), forward (asks BACKEND), blocking (a list, FOLDER/blocked.txt, before
-the zone). After "ready" each line on stdin makes one of ours reload and say how long that took.
+the zone). With LOAD, the program of the generator, every name of FOLDER/asked.txt is asked before
+"ready": what has a cache is measured with a full one. After "ready" each line on stdin makes one of
+ours reload and say how long that took.
 """
 
 from __future__ import annotations
@@ -133,7 +135,15 @@ def wait_for_answer(port: int, seconds: float = 120) -> None:
     raise SystemExit("the peer does not answer")
 
 
-def program(kind: str, folder: Path, backend: str) -> None:
+def warm(port: int, folder: Path, load: str) -> None:
+    """Asks every name once: one socket goes through the list, as long as a slow server needs."""
+    if load:
+        how = "--edns --sockets 1 --in-flight 64 --warmup 0 --seconds 3 --names"
+        command = [load, f"127.0.0.1:{port}", *how.split(), str(folder / "asked.txt")]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def program(kind: str, folder: Path, backend: str, load: str) -> None:
     port = free_port()
     text, command = PROGRAMS[kind]
     with tempfile.TemporaryDirectory() as own:
@@ -144,6 +154,7 @@ def program(kind: str, folder: Path, backend: str) -> None:
         )
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         wait_for_answer(port)
+        warm(port, folder, load)
         print("ready", port, flush=True)
         process.wait()
 
@@ -181,11 +192,12 @@ def answering(kind: str, folder: Path, backend: str):
     return service
 
 
-def ours(kind: str, folder: Path, backend: str) -> None:
+def ours(kind: str, folder: Path, backend: str, load: str) -> None:
     from toolips_udp import UDP, start
 
     service = answering(kind, folder, backend)
     server = start(UDP, types.SimpleNamespace(service=service, __name__="bench"), "127.0.0.1:0")
+    warm(server.address.port, folder, load)
     print("ready", server.address.port, flush=True)
 
     def commands() -> None:
@@ -221,16 +233,16 @@ async def codec() -> None:
     await asyncio.Event().wait()
 
 
-def main(kind: str, folder: str, backend: str = "0") -> None:
+def main(kind: str, folder: str, backend: str = "0", load: str = "") -> None:
     if kind in PROGRAMS:
-        program(kind, Path(folder).resolve(), backend)
+        program(kind, Path(folder).resolve(), backend, load)
     elif kind == "dnslib":
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(codec())
     else:
-        ours(kind, Path(folder).resolve(), backend)
+        ours(kind, Path(folder).resolve(), backend, load)
 
 
 if __name__ == "__main__":
