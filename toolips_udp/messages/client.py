@@ -431,7 +431,7 @@ class Client:
             try:
                 given = listener.arguments(message)
             except ContentError as error:
-                self.lines.say("listener", f"{listener!r} was passed over, for {error}", logging.WARNING)
+                self.lines.event("listener", f"{listener!r} was passed over, for {error}", logging.WARNING)
                 continue
             try:
                 said = listener.fn(*given)
@@ -439,7 +439,7 @@ class Client:
                     await said
             except Exception as error:
                 self.counts["handler_failed"] += 1
-                self.lines.say(
+                self.lines.event(
                     "error", f"{listener!r} raised {type(error).__name__}", logging.ERROR, None, error
                 )
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
 from typing import Any
 
 from ..journal import escape
 
 NAME = "toolips_udp.messages"
+SPAN, MOST = 30.0, 50
 
 
 class _State:
@@ -76,6 +78,7 @@ class Lines:
     def __init__(self, level: int | None = None) -> None:
         self._level = level
         self._logger = logging.getLogger(NAME)
+        self._kinds: dict[str, list[float]] = {}  # kind -> [end of its span, lines in it, left out]
 
     @property
     def level(self) -> int:
@@ -83,6 +86,22 @@ class Lines:
         if self._level is not None:
             return self._level
         return logging.DEBUG if _State.on else logging.INFO
+
+    def event(
+        self, kind: str, text: str, level: int, peer: Any = None, error: BaseException | None = None
+    ) -> None:
+        """A line that a client can cause: at most 50 of a kind in 30 s; the next says how many were left out."""
+        now = time.monotonic()
+        entry = self._kinds.setdefault(kind, [0.0, 0, 0])
+        if now >= entry[0]:
+            entry[0], entry[1] = now + SPAN, 0
+        entry[1] += 1
+        if entry[1] > MOST:
+            entry[2] += 1
+            return
+        if entry[2]:
+            text, entry[2] = f"{text} (and {entry[2]:.0f} more of this kind before)", 0
+        self.say(kind, text, level, peer, error, above=2)
 
     def say(
         self, key: str, text: str, level: int = logging.INFO, peer: Any = None, error: BaseException | None = None,

@@ -238,7 +238,7 @@ class Remote:
         self.house.counts["handler_failed"] += 1
         late = isinstance(error, TimeoutError) and not error.args
         what = "took too long and was cancelled" if late else f"raised {type(error).__name__}"
-        self.house.lines.say(
+        self.house.lines.event(
             "error", f"{number}: {who} {what}", logging.ERROR, self.address, None if late else error
         )
         text = f"the server failed; its log has more under {number}"
@@ -313,7 +313,7 @@ class Remote:
                 given = listener.arguments(message)
             except ContentError as error:
                 text = f"{listener!r} was passed over, for {error}"
-                self.house.lines.say("listener", text, logging.WARNING, self.address)
+                self.house.lines.event("listener", text, logging.WARNING, self.address)
                 continue
             try:
                 if listener.is_async:
@@ -324,7 +324,7 @@ class Remote:
                 if failure is None:
                     failure = (error, repr(listener))
                 else:
-                    self.house.lines.say(
+                    self.house.lines.event(
                         "error", f"{listener!r} raised too", logging.ERROR, self.address, error
                     )
         if failure is None:

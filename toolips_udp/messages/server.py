@@ -409,7 +409,7 @@ class Messages(Extension):
         def ended(error: BaseException | None) -> None:
             if error is not None:
                 text = f"the login function raised {type(error).__name__}, so the login failed"
-                self.lines.say("login", text, logging.ERROR, remote.address, error)
+                self.lines.event("login", text, logging.ERROR, remote.address, error)
             event = remote.protocol.decide(verdict[0] and error is None, self.clock())
             if event is not None:
                 remote.happened(event)
@@ -428,7 +428,7 @@ class Messages(Extension):
         self._strangers.discard(remote)
         remote.state, remote.joined_at = "connected", self.clock()
         self.clients[remote.id] = remote
-        self.lines.say("client", "has logged in", logging.DEBUG, remote.address)
+        self.lines.event("client", "has logged in", logging.DEBUG, remote.address)
         self._hook("on_join", remote)
 
     def gone(self, remote: Remote, was: str, word: str) -> None:
@@ -437,12 +437,12 @@ class Messages(Extension):
         self.waiting.discard(remote)
         if self.clients.pop(remote.id, None) is None:
             level = logging.WARNING if word == "login" else logging.DEBUG
-            self.lines.say("login", f"a client was not let in: {word}", level, remote.address)
+            self.lines.event("login", f"a client was not let in: {word}", level, remote.address)
             return
         session = remote.protocol.session
         if session is not None and session.resumes:
             self.executions.left(remote, session.instance)
-        self.lines.say("client", f"has gone: {word}", logging.DEBUG, remote.address)
+        self.lines.event("client", f"has gone: {word}", logging.DEBUG, remote.address)
         self._hook("on_leave", remote, word)
 
     # ---- inside ----
@@ -455,7 +455,7 @@ class Messages(Extension):
         def ended(error: BaseException | None) -> None:
             if error is not None:
                 self.counts["handler_failed"] += 1
-                self.lines.say("error", f"{name} raised {type(error).__name__}", logging.ERROR, None, error)
+                self.lines.event("error", f"{name} raised {type(error).__name__}", logging.ERROR, None, error)
 
         async def call() -> None:
             said = hook(*args)
@@ -466,7 +466,7 @@ class Messages(Extension):
 
     def _carrier_failed(self, peer: Any, error: BaseException) -> None:
         self.counts["handler_failed"] += 1
-        self.lines.say(
+        self.lines.event(
             "error", "a message could not be taken", logging.ERROR, getattr(peer, "address", None), error
         )
 
