@@ -416,7 +416,10 @@ class Client:
             return
         message = Message(frame.content, frame.data, frame.id, replied, self._reply)
         assert self._loop is not None
-        task = self._loop.create_task(self._run(listeners, message))
+        begun, rest = self._run_plain(listeners, message)
+        if begun is None and not rest:
+            return
+        task = self._loop.create_task(self._run(begun, rest, message))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         asked = self._asked.get(frame.replying) if frame.replying else None
@@ -426,22 +429,46 @@ class Client:
     def _reply(self, to: Message, content: str, data: Any) -> Awaitable[Message]:
         return self.message(content, data, to)
 
-    async def _run(self, listeners: list[Any], message: Message) -> None:
-        for listener in listeners:
-            try:
-                given = listener.arguments(message)
-            except ContentError as error:
-                self.lines.event("listener", f"{listener!r} was passed over, for {error}", logging.WARNING)
-                continue
-            try:
-                said = listener.fn(*given)
-                if inspect.isawaitable(said):
-                    await said
-            except Exception as error:
-                self.counts["handler_failed"] += 1
-                self.lines.event(
-                    "error", f"{listener!r} raised {type(error).__name__}", logging.ERROR, None, error
-                )
+    def _run_plain(self, listeners: list[Any], message: Message) -> tuple[Any, list[Any]]:
+        """Call plain listeners at once, up to the first that waits; what it gave and the rest need a task."""
+        for at, listener in enumerate(listeners):
+            if listener.is_async:
+                return None, listeners[at:]
+            said = self._call(listener, message)
+            if inspect.isawaitable(said):
+                return (said, listener), listeners[at + 1 :]
+        return None, []
+
+    def _call(self, listener: Any, message: Message) -> Any:
+        """What a listener gives; None when the data does not fit, or it raised."""
+        try:
+            given = listener.arguments(message)
+        except ContentError as error:
+            self.lines.event("listener", f"{listener!r} was passed over, for {error}", logging.WARNING)
+            return None
+        try:
+            return listener.fn(*given)
+        except Exception as error:
+            self._raised(listener, error)
+            return None
+
+    def _raised(self, listener: Any, error: BaseException) -> None:
+        self.counts["handler_failed"] += 1
+        self.lines.event("error", f"{listener!r} raised {type(error).__name__}", logging.ERROR, None, error)
+
+    async def _run(self, begun: Any, rest: list[Any], message: Message) -> None:
+        """Wait for what a listener began, then run the rest, one after the other."""
+        waiting = [] if begun is None else [begun]
+        for listener in [None, *rest]:
+            if listener is not None:
+                waiting.append((self._call(listener, message), listener))
+            while waiting:
+                said, who = waiting.pop()
+                try:
+                    if inspect.isawaitable(said):
+                        await said
+                except Exception as error:
+                    self._raised(who, error)
 
     def _left(self, word: str) -> None:
         """The link has ended."""
