@@ -416,7 +416,9 @@ class Client:
             return
         message = Message(frame.content, frame.data, frame.id, replied, self._reply)
         assert self._loop is not None
-        begun, rest = self._run_plain(listeners, message)
+        begun, rest = None, listeners
+        if not self._tasks:  # else those of the message before have not begun, and messages are heard in order
+            begun, rest = self._run_plain(listeners, message)
         if begun is None and not rest:
             return
         task = self._loop.create_task(self._run(begun, rest, message))
