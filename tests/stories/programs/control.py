@@ -3,6 +3,7 @@ import secrets
 
 from toolips_udp import messages
 
+
 async def login(server: messages.Server, sent_token: str) -> bool:
     return secrets.compare_digest(sent_token.encode(), server.token.encode())
 
