@@ -87,7 +87,7 @@ def test_the_page_moves_ships_as_the_server_does(tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("node"), reason="needs node to run the page's JavaScript")
-@pytest.mark.xfail(reason="known defect: snapshot.js and replica.py differ from the second snapshot on, cause not found yet")
+@pytest.mark.xfail(reason="known defect: snapshot.js and replica.py differ; cause not found yet")
 def test_the_page_reads_snapshots_as_python_does(tmp_path, server):
     """snapshot.js against replica.py on the snapshots of a match with loss."""
     from examples.game.test_arena import Match
