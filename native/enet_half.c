@@ -15,7 +15,8 @@ enum { TRIES_FRESH = 32, TRIES_FIT = 8, SECRET_MS = 60000, UNPROVEN_RATE = 1000,
 int en_half_init(en_host *h)
 {
     h->half = calloc(h->config.half_open, sizeof *h->half);
-    if (!h->half)
+    h->bucket = calloc(EN_BUCKETS, sizeof *h->bucket);
+    if (!h->half || !h->bucket)
         return -1;
     for (int i = 0; i < 2; i++) {
         uint64_t word = (uint64_t)'h' + (uint64_t)i;
@@ -27,6 +28,7 @@ int en_half_init(en_host *h)
 void en_half_end(en_host *h)
 {
     free(h->half);
+    free(h->bucket);
     en_map_end(&h->half_by_id);
     en_map_end(&h->half_by_address);
 }

@@ -30,11 +30,8 @@ en_host *en_host_new(const en_config *config)
     en_list_init(&h->peers);
     en_list_init(&h->dirty);
     en_list_init(&h->gone);
-    for (int i = 0; i < EN_WHEEL; i++)
-        en_list_init(&h->wheel[i]);
     h->coder = malloc(sizeof *h->coder);
-    h->bucket = calloc(EN_BUCKETS, sizeof *h->bucket);
-    if (!h->coder || !h->bucket || (config->accept && en_half_init(h))) {
+    if (!h->coder || (config->accept && en_half_init(h))) {
         en_host_free(h);
         return NULL;
     }
@@ -98,7 +95,6 @@ void en_host_free(en_host *h)
         en_map_end(maps[i]);
     en_pool_end(&h->pool);
     free(h->coder);
-    free(h->bucket);
     free(h->event);
     free(h->held);
     free(h);
@@ -305,8 +301,8 @@ static void unschedule(en_host *h, en_peer *p)
     p->in_wheel = 0;
     h->timed--;
     uint32_t slot = p->wheel_at % EN_WHEEL;
-    if (en_list_empty(&h->wheel[slot]))
-        h->wheel_used[slot / 64] &= ~((uint64_t)1 << slot % 64);
+    if (en_list_empty(&h->wheel[slot]) && !(h->wheel_used[slot / 64] &= ~((uint64_t)1 << slot % 64)))
+        h->wheel_words[slot / 4096] &= ~((uint64_t)1 << slot / 64 % 64);
 }
 
 void en_peer_gone(en_host *h, en_peer *p, en_word word, uint32_t code, int by_peer)
@@ -384,10 +380,14 @@ void en_schedule(en_host *h, en_peer *p, uint32_t at)
         unschedule(h, p);
     }
     uint32_t slot = at % EN_WHEEL;
+    uint64_t bit = (uint64_t)1 << slot % 64;
     p->wheel_at = at;
     p->in_wheel = 1;
+    if (!(h->wheel_used[slot / 64] & bit))
+        en_list_init(&h->wheel[slot]); /* a slot is a list only while it is used */
     en_list_add(&h->wheel[slot], &p->wheel);
-    h->wheel_used[slot / 64] |= (uint64_t)1 << slot % 64;
+    h->wheel_used[slot / 64] |= bit;
+    h->wheel_words[slot / 4096] |= (uint64_t)1 << slot / 64 % 64;
     h->timed++;
 }
 
@@ -400,11 +400,15 @@ static uint32_t wheel_next(const en_host *h)
     uint64_t first = h->wheel_used[start / 64] >> start % 64;
     if (first)
         return 1 + (uint32_t)__builtin_ctzll(first);
-    uint32_t words = EN_WHEEL / 64;
-    for (uint32_t i = 1; i <= words; i++) {
-        uint32_t word = (start / 64 + i) % words;
-        if (h->wheel_used[word])
-            return 1 + i * 64 - start % 64 + (uint32_t)__builtin_ctzll(h->wheel_used[word]);
+    /* the words behind that one, round the wheel: two halves of 64, the first of them twice */
+    uint32_t word = start / 64, half = word / 64, past = word % 64 + 1;
+    uint64_t used = past < 64 ? h->wheel_words[half] >> past << past : 0;
+    for (int i = 0; i < 3; i++, used = h->wheel_words[half ^= 1]) {
+        if (!used)
+            continue;
+        uint32_t found = half * 64 + (uint32_t)__builtin_ctzll(used);
+        uint32_t ahead = (found - word - 1) % (EN_WHEEL / 64) + 1;
+        return 1 + ahead * 64 - start % 64 + (uint32_t)__builtin_ctzll(h->wheel_used[found]);
     }
     return 0;
 }

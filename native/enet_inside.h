@@ -174,7 +174,7 @@ struct en_host {
     /* timers */
     uint32_t wheel_now;
     en_link wheel[EN_WHEEL];
-    uint64_t wheel_used[EN_WHEEL / 64];
+    uint64_t wheel_used[EN_WHEEL / 64], wheel_words[EN_WHEEL / 4096]; /* bits: slots, words of those */
     uint32_t timed;
     /* events */
     en_event *event;

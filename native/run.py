@@ -165,6 +165,7 @@ def fuzz(name: str, seconds: int) -> dict[str, object]:
         [*command, str(grown), str(seeds)], capture_output=True, text=True, env={**os.environ, **OPTIONS}
     )
     ran = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+    many = re.search(r"^datagrams: (\d+)", done.stderr, re.M)  # a target whose inputs hold several says so
     result = "ok" if done.returncode == 0 else "crash"
     if result != "ok":
         print(done.stderr[-4000:], file=sys.stderr)
@@ -172,6 +173,7 @@ def fuzz(name: str, seconds: int) -> dict[str, object]:
         "kind": "fuzz",
         "target": name,
         "executions": int(ran[1]) if ran else 0,
+        **({"datagrams": int(many[1])} if many else {}),
         "seconds": seconds,
         "corpus": corpus_hash(name),
         "result": result,
@@ -194,8 +196,10 @@ def main() -> int:
         each = max(1, options.seconds * 2 // max(1, len(chosen)))
         with ThreadPoolExecutor(2) as pool:
             for line in pool.map(lambda name: fuzz(name, each), chosen):
+                inside = f"{line['datagrams']:>12,} datagrams  " if "datagrams" in line else ""
                 print(
-                    f"{line['target']:24} {line['executions']:>12,} executions  {line['result']}", flush=True
+                    f"{line['target']:24} {line['executions']:>12,} executions  {inside}{line['result']}",
+                    flush=True,
                 )
                 failed += line["result"] != "ok"
                 if options.ledger:
