@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,35 +42,48 @@ def files() -> dict[Path, int]:
     return found
 
 
-def polled(over: threading.Event) -> Iterator[set[Path]]:
-    before = files()
-    while not over.wait(EVERY):
-        now = files()
-        changed = {path for path in now if before.get(path, now[path]) != now[path]}
-        before = {**before, **now}
-        if changed:
-            yield changed
-
-
-def changes(over: threading.Event) -> Iterator[set[Path]]:
-    """Sets of loaded files that were saved, until `over`."""
+def looks(over: threading.Event) -> Iterator[None]:
+    """A turn whenever it is time to look at the files, the first at once, until `over`."""
+    yield
     try:
         import watchfiles
     except ImportError:
-        yield from polled(over)
+        while not over.wait(EVERY):
+            yield
         return
-    for batch in watchfiles.watch(Path.cwd(), stop_event=over, debounce=100, raise_interrupt=False):
-        loaded = {path.resolve() for path in files()}
-        changed = {Path(name).resolve() for _, name in batch} & loaded
+    # The system tells only what is saved once its watch stands; the look at each second finds the rest.
+    watch = watchfiles.watch(
+        Path.cwd(),
+        stop_event=over,
+        debounce=100,
+        rust_timeout=1000,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+    )
+    for _ in watch:
+        yield
+
+
+def changes(over: threading.Event, since: int) -> Iterator[set[Path]]:
+    """Sets of loaded files that were saved after `since` (ns since the epoch), until `over`.
+
+    A file seen for the first time counts as changed when it was saved after `since`: nothing saved
+    between the start and the first look is missed.
+    """
+    before: dict[Path, int] = {}
+    for _ in looks(over):
+        now = files()
+        changed = {path for path, at in now.items() if before.get(path, min(at, since)) != at}
+        before |= now
         if changed:
             yield changed
 
 
-def reload_on_change(over: threading.Event) -> None:
+def reload_on_change(over: threading.Event, since: int) -> None:
     from ..servers import control
     from ..starting import running
 
-    for changed in changes(over):
+    for changed in changes(over, since):
         names = ", ".join(sorted(os.path.relpath(path) for path in changed))
         for server in running():
             if server.control is None or server.control.path is None:
@@ -84,7 +98,9 @@ def reload_on_change(over: threading.Event) -> None:
 
 def run(options: argparse.Namespace) -> int:
     over = threading.Event()
-    threading.Thread(target=reload_on_change, args=(over,), name="toolips_udp dev", daemon=True).start()
+    threading.Thread(
+        target=reload_on_change, args=(over, time.time_ns()), name="toolips_udp dev", daemon=True
+    ).start()
     try:
         return run_command.run(options)
     finally:

@@ -93,20 +93,35 @@ def save(path, old, new):
     os.utime(path, ns=(at, at))
 
 
-def test_without_watchfiles_the_files_of_the_process_are_looked_at(tmp_path, monkeypatch):
+@pytest.fixture
+def looked_at(tmp_path, monkeypatch):
+    """A module of this folder that the process has loaded: its file."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dev, "EVERY", 0.001)
     path = tmp_path / "looked_at.py"
     path.write_text("x = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     __import__("looked_at")
+    yield path
+    del sys.modules["looked_at"]
+
+
+def test_without_watchfiles_the_files_of_the_process_are_looked_at(looked_at, monkeypatch):
+    monkeypatch.setattr(dev, "EVERY", 0.001)
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
     over = threading.Event()
-    found = dev.polled(over)
-    threading.Timer(0.05, save, (path, "x = 1", "x = 2")).start()
-    assert next(found) == {path}
+    found = dev.changes(over, time.time_ns())
+    threading.Timer(0.05, save, (looked_at, "x = 1", "x = 2")).start()
+    assert next(found) == {looked_at}
     over.set()
     assert list(found) == []
-    monkeypatch.delitem(sys.modules, "looked_at")
+
+
+def test_a_file_saved_before_the_first_look_counts_as_changed(looked_at):
+    over = threading.Event()
+    since = looked_at.stat().st_mtime_ns
+    save(looked_at, "x = 1", "x = 2")
+    assert next(dev.changes(over, since)) == {looked_at}
+    over.set()
 
 
 def test_files_of_other_folders_are_not_watched(tmp_path, monkeypatch):
@@ -117,14 +132,8 @@ def test_files_of_other_folders_are_not_watched(tmp_path, monkeypatch):
 @pytest.mark.skipif(
     not __import__("importlib.util").util.find_spec("watchfiles"), reason="pip install watchfiles"
 )
-def test_with_watchfiles_the_system_tells(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "told_of.py"
-    path.write_text("x = 1\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    __import__("told_of")
+def test_with_watchfiles_the_system_tells(looked_at, monkeypatch):
     over = threading.Event()
-    threading.Timer(0.5, save, (path, "x = 1", "x = 2")).start()
-    assert next(dev.changes(over)) == {path.resolve()}
+    threading.Timer(0.5, save, (looked_at, "x = 1", "x = 2")).start()
+    assert next(dev.changes(over, time.time_ns())) == {looked_at}
     over.set()
-    monkeypatch.delitem(sys.modules, "told_of")
