@@ -1,7 +1,9 @@
 """A DNS server whose native half answers: the same questions over UDP and TCP, with and without it."""
 
+import asyncio
 import contextlib
 import socket
+import threading
 import time
 from types import SimpleNamespace
 
@@ -29,6 +31,16 @@ def ask(server, name, rtype="A", *, tcp=False, flags=0, **more):
     query = dns.message.make_query(name, rtype, flags=flags, **more)
     send = dns.query.tcp if tcp else dns.query.udp
     return send(query, server.address.host, port=server.address.port, timeout=2)
+
+
+def settled_as(server, **words):
+    """Whether these counters come to these numbers soon."""
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        if {word: server.counters[word] for word in words} == words:
+            return True
+        time.sleep(0.01)
+    return False
 
 
 def settled(server, seconds=5):
@@ -117,6 +129,70 @@ def test_a_question_that_is_kept_stays_what_it_was():
             ask(server, f"n{i}.keep.test.")
         assert [q.name for q in kept] == [f"n{i}.keep.test." for i in range(5)]
         assert all(q.client.host == "127.0.0.1" and q.message.q.qtype == 1 for q in kept)
+
+
+def test_a_handler_that_awaits_answers_as_one_that_does_not():
+    ended, kept = [], []
+    service = ours.Service()
+
+    @service.answers("*.wait.test", "A", timeout=0.1)
+    async def wait(q):
+        kept.append(q)
+        word = q.labels[0]
+        try:
+            await asyncio.sleep(30 if word == "late" else 0.01)
+        except asyncio.CancelledError:
+            ended.append(word)
+            raise
+        if word == "broken":
+            raise ZeroDivisionError
+        known = {
+            "none": ours.NXDOMAIN,
+            "several": [ours.A("192.0.2.1"), ours.A("192.0.2.2")],
+        }
+        return known.get(word, ours.A("192.0.2.9", ttl=5))
+
+    @service.answers("pass.wait.test", "A")
+    async def second(q):
+        await asyncio.sleep(0)
+        return ours.PASS
+
+    server = toolips_udp.start(("UDP", "TCP"), SimpleNamespace(service=service), "127.0.0.1:0")
+    with server:
+        for tcp in (False, True):
+            reply = ask(server, "one.wait.test.", tcp=tcp)
+            assert reply.answer[0].ttl == 5 and reply.flags & dns.flags.AA
+            assert len(ask(server, "several.wait.test.", tcp=tcp).answer[0]) == 2
+            assert str(ask(server, "pass.wait.test.", tcp=tcp).answer[0][0]) == "192.0.2.9"
+            assert ask(server, "none.wait.test.", tcp=tcp).rcode() == dns.rcode.NXDOMAIN
+            for word in ("broken", "late"):
+                failed = ask(server, f"{word}.wait.test.", use_edns=0, tcp=tcp)
+                assert failed.rcode() == dns.rcode.SERVFAIL and failed.options[0].code == 0
+        assert ended == ["late", "late"] and kept[0].name == "one.wait.test."
+        assert server.counters["handler_failed"] == 2
+        assert [handler.in_flight for handler in service.handlers.wild[b"\4wait\4test\0"]] == [0]
+
+
+def test_of_questions_that_wait_for_a_handler_at_most_so_many_do():
+    service = ours.Service()
+    gate = threading.Event()
+
+    @service.answers("*.wait.test", "A", timeout=5, at_most=2)
+    async def wait(q):
+        while not gate.is_set():
+            await asyncio.sleep(0.01)
+        return ours.A("192.0.2.9")
+
+    server = toolips_udp.start("UDP", SimpleNamespace(service=service), "127.0.0.1:0")
+    with server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(5)
+        sock.connect(tuple(server.address))
+        for number in range(3):
+            sock.send(dns.message.make_query(f"n{number}.wait.test.", "A").to_wire())
+        assert dns.message.from_wire(sock.recv(512)).rcode() == dns.rcode.SERVFAIL
+        gate.set()
+        assert [dns.message.from_wire(sock.recv(512)).rcode() for _ in range(2)] == [0, 0]
+        assert settled_as(server, handled=2, handler_failed=1)
 
 
 def test_a_reload_swaps_the_image_and_a_bad_file_keeps_the_old(tmp_path):

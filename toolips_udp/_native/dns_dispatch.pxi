@@ -1,6 +1,15 @@
 # From a passed datagram to a plain Python function and back. Included by dns.pyx.
 
+from asyncio import CancelledError, current_task
+
+from cpython.ref cimport Py_XDECREF, PyObject
+
 from .endpoint cimport Connection
+
+cdef extern from "Python.h":
+    const int PYGEN_RETURN
+    const int PYGEN_NEXT
+    int PyIter_Send(object coro, object value, PyObject **result) except -1
 
 
 cdef class Done:
@@ -16,6 +25,100 @@ cdef class Done:
         raise StopIteration
 
 cdef Done DONE = Done()
+
+
+cdef class Waiting:
+    """An async handler on its way: what the endpoint steps, and its task from the first wait on.
+
+    A coroutine in all but type: it steps the handler, writes the value that it returns, and
+    leaves to `finish` (a coroutine of the service) what is more than records.
+    """
+
+    cdef Dispatcher dispatcher
+    cdef Connection connection
+    cdef Question question
+    cdef object handler, coro, task
+    cdef readonly bint done
+    cdef bint late, finishing
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        cdef PyObject *result = NULL
+        cdef int status
+        try:
+            status = PyIter_Send(self.coro, value, &result)
+        except BaseException as error:
+            self.failed(error)
+        given = <object>result
+        Py_XDECREF(result)
+        if status == PYGEN_RETURN:
+            return self.returned(given)
+        if self.task is None:
+            self.task = current_task()
+            self.handler.deadlines.add(self)
+        return given
+
+    def throw(self, error, value=None, traceback=None):
+        try:
+            given = self.coro.throw(error)
+        except StopIteration as over:
+            return self.returned(over.value)
+        except BaseException as raised:
+            self.failed(raised)
+        return given
+
+    def close(self):
+        self.coro.close()
+        self.end()
+
+    def expire(self):
+        """The handler's time is over: its task is cancelled, and the question gets SERVFAIL."""
+        if not self.done:
+            self.late = True
+            self.task.cancel()
+
+    cdef object returned(self, value):
+        cdef Question q = self.question
+        cdef Connection c = self.connection
+        cdef Dispatcher dispatcher = self.dispatcher
+        if self.finishing or dispatcher.write(c, q, value):
+            self.end()
+            dispatcher.reuse(q, c)
+            raise StopIteration
+        self.finishing = True
+        self.coro = dispatcher.finish(c, q, self.handler, value)
+        return self.send(None)
+
+    cdef object failed(self, error):
+        cdef Question q = self.question
+        cdef Connection c = self.connection
+        handler = self.handler
+        finishing = self.finishing
+        if self.late and isinstance(error, CancelledError):
+            self.task.uncancel()
+            error = TimeoutError(f"{handler.name} took over {handler.timeout} s")
+        self.end()
+        if finishing and not self.late or not isinstance(error, Exception):
+            raise error
+        c.respond(q.error(DNS_SERVFAIL, 0, 0))
+        raise self.dispatcher.failed(handler, q, error) from error
+
+    cdef void end(self):
+        if not self.done:
+            self.done = True
+            self.handler.in_flight -= 1
+            self.handler.deadlines.trim()
+            self.question = None
+            self.connection = None
+            self.coro = self.task = None
 
 
 cdef class Group:
@@ -89,19 +192,40 @@ cdef class Dispatcher:
         if q is None:
             q = self.question.__new__(self.question)
         self.fill(q, conn, notes)
+        if handler.is_async:
+            return self.begin(conn, q, handler)
         try:
             value = handler.fn(q)
         except Exception as error:
             conn.respond(q.error(DNS_SERVFAIL, 0, 0))
             raise self.failed(handler, q, error) from error
-        if not self.write(conn, q, notes, value):
+        if not self.write(conn, q, value):
             return self.finish(c, q, handler, value)
+        self.reuse(q, conn)
+        return DONE
+
+    cdef Waiting begin(self, Connection c, Question q, handler):
+        """An async handler: called here, stepped by the endpoint."""
+        cdef Waiting waiting
+        if handler.in_flight >= handler.at_most:
+            c.respond(q.error(DNS_SERVFAIL, 0, 0))
+            raise self.failed(handler, q, handler.too_many())
+        waiting = Waiting.__new__(Waiting)
+        waiting.dispatcher = self
+        waiting.connection = c
+        waiting.question = q
+        waiting.handler = handler
+        waiting.coro = handler.fn(q)
+        handler.in_flight += 1
+        return waiting
+
+    cdef void reuse(self, Question q, Connection c):
+        """The question is answered: the next one may have its object, if nobody kept it."""
         q.connection = None
         if Py_REFCNT(q) == 1:
             self.spare = q
         else:
             q.connection = c
-        return DONE
 
     cdef void fill(self, Question q, Connection conn, dns_notes *notes):
         memcpy(&q.q, &notes.q, <size_t>(<char *>&notes.q.hashes[notes.q.labels + 1] - <char *>&notes.q))
@@ -115,7 +239,7 @@ cdef class Dispatcher:
         q.may_recurse = (notes.meaning & DNS_MAY_RECURSE) != 0
         q.renew()
 
-    cdef bint write(self, Connection conn, Question q, dns_notes *notes, value) except -1:
+    cdef bint write(self, Connection conn, Question q, value) except -1:
         """Writes a record, or several, as the answer. False: it is something else."""
         cdef dns_writer w
         cdef uint16_t counts[3]

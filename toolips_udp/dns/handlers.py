@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,12 +26,44 @@ class HandlerFailed(Exception):
     """A handler raised, hung or returned what is no answer: SERVFAIL for this question."""
 
 
+class Deadlines:
+    """The time limits of one handler's questions. All are as long, so they end in the order they began: one timer."""
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self.waiting: deque[tuple[float, Any]] = deque()
+        self.timer: asyncio.TimerHandle | None = None
+
+    def add(self, waiting: Any) -> None:
+        """`waiting.expire()` is called after the timeout, unless it is `done`."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.timeout
+        self.waiting.append((until, waiting))
+        if self.timer is None:
+            self.timer = loop.call_at(until, self._expire, loop)
+
+    def trim(self) -> None:
+        """Forget those that are over, as far as they are next."""
+        while self.waiting and self.waiting[0][1].done:
+            self.waiting.popleft()
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.timer = None
+        now = loop.time()
+        while self.waiting and self.waiting[0][0] <= now:
+            self.waiting.popleft()[1].expire()
+        self.trim()
+        if self.waiting:
+            self.timer = loop.call_at(self.waiting[0][0], self._expire, loop)
+
+
 class Handler:
     """One function under `@service.answers(pattern, type)`."""
 
     __slots__ = (
         "at_most",
         "base",
+        "deadlines",
         "fn",
         "in_flight",
         "is_async",
@@ -64,6 +97,7 @@ class Handler:
         self.at_most = at_most
         self.threaded = threaded
         self.in_flight = 0
+        self.deadlines = Deadlines(timeout)
 
     def takes(self, qtype: int) -> bool:
         return qtype in self.types or rrtypes.ANY in self.types
@@ -73,8 +107,11 @@ class Handler:
         if not (self.is_async or self.threaded):
             return self.fn(q)
         if self.in_flight >= self.at_most:
-            raise HandlerFailed(f"{self.name}: {self.at_most} questions are waiting already")
+            raise self.too_many()
         return self._wait(q)
+
+    def too_many(self) -> HandlerFailed:
+        return HandlerFailed(f"{self.name}: {self.at_most} questions are waiting already")
 
     async def _wait(self, q: Question) -> Any:
         self.in_flight += 1

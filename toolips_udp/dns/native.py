@@ -385,7 +385,7 @@ def _reachable(steps: Iterable[Any]) -> list[Zone]:
 
 
 def _handlers(handlers: Any) -> tuple[native.Rules | None, list[tuple[int, dict[int, Any], dict[int, Any]]]]:
-    """Rules that let the names of handlers through, and for each base name the plain ones by type."""
+    """Rules that let the names of handlers through, and for each base name those that C calls, by type."""
     bases = list(dict.fromkeys([*handlers.exact, *handlers.wild]))
     rules, groups = [], []
     for number, base in enumerate(bases[:65_000]):
@@ -402,13 +402,13 @@ def _handlers(handlers: Any) -> tuple[native.Rules | None, list[tuple[int, dict[
 
 
 def _plain(handlers: list[Handler]) -> dict[int, Any]:
-    """The first handler for each type, False if that is no plain function; 0 stands for all types."""
+    """The first handler for each type, False if that is threaded; 0 stands for all types."""
     found: dict[int, Any] = {}
     for handler in handlers:
         for rtype in handler.types:
             number = 0 if rtype == 255 else rtype
             if number not in found and 0 not in found:
-                found[number] = False if handler.is_async or handler.threaded else handler
+                found[number] = False if handler.threaded else handler
     return found
 
 
@@ -423,4 +423,6 @@ def _labels(name: bytes) -> int:
 def _failed(handler: Handler, q: Any, raised: Exception) -> Exception:
     if isinstance(raised, HandlerFailed):
         return raised
+    if isinstance(raised, TimeoutError) and handler.is_async:
+        return HandlerFailed(str(raised) or f"{handler.name} raised TimeoutError at {q.name} {q.type}")
     return HandlerFailed(f"{handler.name} raised {type(raised).__name__} at {q.name} {q.type}")
