@@ -57,7 +57,7 @@ def load_rules(path=HERE / "rules.py"):
     return rules
 
 
-game = Game(Enet(), WebSocket("/play"), channels=2, codec="json", resume=15.0)
+game = Game(Enet(), WebSocket("/play"), channels=2, codec="json", resume=15.0, dialect="godot3")
 page = mount("/", HERE / "page")
 keys = InputMap(buttons=("left", "right", "thrust", "brake", "fire"))
 rules = load_rules()

@@ -1,22 +1,25 @@
-"""A browser, a Python client and bots in one Arena match: headless Chromium over its debugging port."""
+"""Browser, Godot, Python client and bots in one Arena match: headless Chromium over its debugging port."""
 
 import asyncio
 import json
+import math
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
 import pytest
 
-from examples.game import bots
+from examples.game import bots, rules
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+GODOT = shutil.which("godot3-server") or shutil.which("godot3-headless")
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(not CHROMIUM, reason="needs chromium"),
@@ -124,3 +127,128 @@ def test_a_browser_a_python_client_and_bots_play_one_match(arena, browser):
     assert seen["own"]["hp"] >= 0 and seen["tick"] > 60
     assert abs(seen["state"][3]) + abs(seen["state"][4]) > 0  # it flies where the page steers it
     assert all(bot.snapshots > 50 for bot in played)
+
+
+class Homing(bots.Bot):
+    """A Python client that flies to the middle and notes whom it sees on the way."""
+
+    def __init__(self, number, clock, room="arena:1"):
+        super().__init__(number, clock, room)
+        self.names, self.seen = {}, set()
+
+    def hello(self, send):
+        send(bots.Hello("python"))
+        send(bots.Go(self.room))
+
+    def take(self, data):
+        super().take(data)
+        if data[:1] == b"\x0a":
+            self.names = json.loads(data[1:])["players"]
+        elif self.replica.latest is not None:
+            ships = (id for id, e in self.replica.latest.entities.items() if not e["kind"])
+            self.seen |= {self.names[str(id)] for id in ships if str(id) in self.names}
+
+    def steer(self, latest):
+        own = latest.entities.get(latest.own)
+        if own is None:
+            return {}
+        want = math.atan2(-own["y"], -own["x"]) * rules.TURNS / math.tau
+        off = (want - own["turn"] + rules.TURNS / 2) % rules.TURNS - rules.TURNS / 2
+        far = math.hypot(own["x"], own["y"]) > 10 * rules.UNIT
+        return {"left": off < -10, "right": off > 10, "thrust": far and abs(off) < 100}
+
+
+HOMING_PAGE = """
+window.seen = new Set();
+setInterval(() => {
+  const held = arena.held, state = arena.state, latest = arena.latest;
+  if (!state || !latest) return;
+  const [x, y, turn] = state, want = Math.atan2(-y, -x) * 1024 / (2 * Math.PI);
+  const off = ((want - turn + 512) % 1024 + 1024) % 1024 - 512;
+  held.left = off < -10 ? 1 : 0; held.right = off > 10 ? 1 : 0;
+  held.thrust = Math.hypot(x, y) > 1280 && Math.abs(off) < 100 ? 1 : 0;
+  for (const [id, e] of latest.frame) if (!e.kind && arena.names[id]) seen.add(arena.names[id]);
+}, 16);
+"""
+EVERYBODY = {"browser", "godot", "python"}
+
+
+async def godot(address, home, everybody):
+    """Godot's automatic player; ends when it has seen everybody. Its last line."""
+    process = await asyncio.create_subprocess_exec(
+        GODOT, "--path", str(ROOT / "examples/game/godot3"), "-s", "player.gd", stdout=subprocess.PIPE,
+        env={**os.environ, "ARENA": address, "HOME": str(home), "XDG_DATA_HOME": str(home)},
+    )  # fmt: skip
+    seen, told = set(), {}
+    try:
+        async for line in process.stdout:
+            if line.startswith(b"{"):
+                told = json.loads(line)
+                seen |= set(told["sees"])
+                if seen >= EVERYBODY:
+                    await everybody.wait()
+                    return told
+    finally:
+        process.kill()
+        await process.wait()
+    raise AssertionError(f"Godot ended; it had seen {seen}, {told}")
+
+
+async def python_client(address, everybody):
+    """The Python client, until all three have seen everybody."""
+    bot = Homing(0, time.monotonic)
+    async with bots.Client(address) as client:
+        client.replica = bot.replica
+        bot.hello(client.send)
+
+        async def listen():
+            async for message in client:
+                bot.take(message.data)
+
+        listening = asyncio.create_task(listen())
+        while not (bot.seen >= EVERYBODY and everybody.is_set()):
+            bot.play(client)
+            await client.sleep(1 / rules.HZ)
+        listening.cancel()
+    return bot
+
+
+async def meet(arena, browser, home):
+    """All three in arena:1, until each has seen the others in its snapshots."""
+    from websockets.asyncio.client import connect
+
+    udp, http = arena
+    everybody = asyncio.Event()
+    request = urllib.request.Request(f"http://{browser}/json/new?http://{http}/", method="PUT")
+    with urllib.request.urlopen(request) as answer:
+        target = json.load(answer)
+    async with (
+        asyncio.timeout(60),
+        asyncio.TaskGroup() as group,
+        connect(target["webSocketDebuggerUrl"], max_size=1 << 24) as socket,
+    ):
+        others = [
+            group.create_task(godot(udp, home, everybody)),
+            group.create_task(python_client(udp, everybody)),
+        ]
+        page = Page(socket)
+        await page.until("document.getElementById('rooms')?.children.length == 3")
+        await page.run("document.getElementById('name').value = 'browser'")
+        await page.run("document.getElementById('name').dispatchEvent(new Event('change'))")
+        await page.run(
+            "[...document.querySelectorAll('#rooms button')].find(b => b.textContent == 'arena:1').click()"
+        )
+        await page.until("window.arena.latest?.own && window.arena.state")
+        await page.run(HOMING_PAGE)
+        await page.until("seen.size >= 3", 50.0)
+        seen = set(await page.run("[...seen]"))
+        everybody.set()
+    return seen, others[0].result(), others[1].result()
+
+
+@pytest.mark.skipif(not GODOT, reason="needs godot3-server")
+def test_a_browser_a_godot_and_a_python_client_see_one_another_in_one_match(arena, browser, tmp_path):
+    seen, told, bot = asyncio.run(meet(arena, browser, tmp_path))
+    assert seen >= EVERYBODY and bot.seen >= EVERYBODY  # and Godot's has ended because it has, too
+    assert told["refused"] == 0 and told["snapshots"] > 50 and told["own"]["hp"] > 0
+    assert bot.replica.refused == 0 and -2 <= bot.replica.latest.lead <= 12

@@ -82,7 +82,8 @@ def test_pyenet_gets_every_echo_up_to_a_mebibyte_on_255_channels(echo_server):
 
 
 @pytest.mark.skipif(
-    not shutil.which("node") or not (ROOT / "node_modules/enet").exists(), reason="needs node and npm install enet"
+    not shutil.which("node") or not (ROOT / "node_modules/enet").exists(),
+    reason="needs node and npm install enet",
 )
 def test_npm_enet_gets_every_echo_and_leaves_in_order(echo_server):
     port, server = echo_server
@@ -104,6 +105,27 @@ def test_godot_3_headless_gets_every_mode_back_from_the_server_with_its_dialect(
     assert "ok" in done.stdout.splitlines(), (done.stdout + done.stderr)[:2000]
     lines = lines_of(server)
     assert any(line.startswith("joined") for line in lines) and any(line.startswith("left") for line in lines)
+
+
+@pytest.mark.skipif(not shutil.which("godot3-server"), reason="needs godot3-server")
+@pytest.mark.parametrize("echo_server", ["tests/interop/godot3_echo.py"], indirect=True)
+def test_the_godot_3_program_of_the_examples_hears_its_hello(echo_server, tmp_path):
+    port, _ = echo_server
+    example = ROOT / "examples/game/godot3"
+    shutil.copy(example / "project.godot", tmp_path)
+    program = (example / "client3.gd").read_text()
+    assert "2000" in program
+    (tmp_path / "client3.gd").write_text(program.replace("2000", str(port)))
+    command = ["godot3-server", "--path", str(tmp_path), "-s", "client3.gd"]
+    client = subprocess.Popen(
+        command, env={**os.environ, "HOME": str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert client.stdout is not None
+        assert any(line == "hello\n" for line in client.stdout)  # it prints what comes, and runs on
+    finally:
+        client.kill()
+        client.communicate(timeout=10)
 
 
 def test_a_client_that_vanishes_and_comes_back_is_a_new_peer_of_the_same_server(echo_server, libenet_client):
@@ -148,7 +170,9 @@ def test_10_000_messages_through_a_bad_network_arrive_as_they_do_at_a_libenet_se
         ports = (int(server.stdout.readline().split()[1]), port)
         told = []
         for one in ports:
-            done = subprocess.run([client, str(one), "6", "10000"], capture_output=True, text=True, timeout=100)
+            done = subprocess.run(
+                [client, str(one), "6", "10000"], capture_output=True, text=True, timeout=100
+            )
             assert done.returncode == 0, done.stdout
             told.append(done.stdout.split())
         server.terminate()

@@ -62,6 +62,12 @@ class ClockSync:
             self._offset, self._at = self._aim, t3
             self.jumps += 1
 
+    def guess(self, time: float, now: float) -> None:
+        """The server's clock was `time` when it sent what came now: all that is known before the first sample."""
+        if not self.samples:
+            self._aim = self._offset = time - now
+            self._at = now
+
     def offset(self, now: float) -> float:
         """What is added to our clock to get the server's, now."""
         error = self._aim - self._offset

@@ -460,7 +460,14 @@ class Game(Extension):
         if self.host is None:
             return
         direct = self._on.get("on_message")
-        busy = self.rooms or self.rooms.kinds or self.types or self._vanished.seconds or self._dialect or self._riders
+        busy = (
+            self.rooms
+            or self.rooms.kinds
+            or self.types
+            or self._vanished.seconds
+            or self._dialect
+            or self._riders
+        )
         self.host.received = (
             direct if direct is not None and not busy and "admit" not in self._on else self._received
         )

@@ -1,8 +1,9 @@
 """The dialect of Godot 3's `NetworkedMultiplayerENet`: eight bytes before each payload.
 
 Game floor. Source id and target id, signed 32 bits, little-endian. The server is
-1; a client's id is the user data of its CONNECT. Channel 1 is reliable, 2 the rest,
-0 is the engine's own.
+1; a client's id is the user data of its CONNECT, never 0. Channel 1 is reliable, 2 the rest,
+0 is the engine's own. A peer whose user data is 0 is no Godot 3 client: it speaks plainly, so
+that Godot 3, other ENet clients and browsers meet in one game.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Godot3:
 
     def open(self, peer: Any, message: Any) -> Any:
         """The message without its head, or None when it is not for the server."""
+        if not peer.user_data:
+            return message
         data = message.data
         if message.channel == 0:
             return None  # notes of the engine: only servers send them
@@ -44,11 +47,14 @@ class Godot3:
 
         def send(self, data: Any, channel: int = 0, delivery: int = RELIABLE, fragment: bool = False) -> bool:
             """As `Peer.send`; the channel follows from the delivery."""
+            me: Any = self
+            base: Any = super()
+            if not me.user_data:
+                return bool(base.send(data, channel, delivery, fragment))
             if isinstance(data, str):
                 data = data.encode()
             elif not isinstance(data, (bytes, bytearray, memoryview)):
                 data = encode(data)
-            me: Any = self
             head = _HEAD.pack(SERVER, _signed(me.user_data))
             channel = 1 if delivery == RELIABLE else 2
-            return bool(super().send(head + bytes(data), channel, Delivery(delivery), fragment))  # type: ignore[misc]
+            return bool(base.send(head + bytes(data), channel, Delivery(delivery), fragment))

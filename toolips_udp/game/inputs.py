@@ -57,7 +57,7 @@ class Input:
 class _Stream:
     """One peer's inputs on the server: a ring by the server's tick numbers."""
 
-    __slots__ = ("due", "inputs", "last", "newest", "offset", "schedule")
+    __slots__ = ("due", "inputs", "last", "newest", "offset", "schedule", "strange")
 
     def __init__(self, schedule: Any, idle: bytes):
         self.schedule = schedule
@@ -66,6 +66,7 @@ class _Stream:
         self.last = idle
         self.newest = -1
         self.due = 0
+        self.strange = 0  # packets in a row that are more than a second away
 
 
 class InputMap:
@@ -78,7 +79,8 @@ class InputMap:
     A client that runs in the server's ticks (see `clocks.py`) is taken at its word; one
     that counts its own ticks is lined up with the server's at its first packet. Refused:
     ticks more than a second ahead. The first input for a tick counts, and the server
-    never uses two for one tick.
+    never uses two for one tick. A client that is more than a second away for a second's
+    packets in a row has set its clock anew, and is lined up again.
 
     >>> keys = InputMap(buttons=("left", "right"), axes=("aim",))
     >>> keys.at(peer, tick).left
@@ -195,6 +197,9 @@ class InputMap:
             # A first tick within a second of ours is one of a client that keeps our time.
             stream.offset = 0 if abs(ahead) <= second else (tick.number - number) & 0xFFFF
             ahead = _signed(number + stream.offset - tick.number)
+        stream.strange = 0 if abs(ahead) <= second else stream.strange + 1
+        if stream.strange > second:
+            stream.offset, stream.newest, stream.strange = None, -1, 0
         if ahead > second:
             feedback.refused += 1
             return

@@ -98,6 +98,8 @@ class Replica:
         if held != 0xFFFF:
             t0 = now - (int(now * 1e6) - echo & 0xFFFFFFFF) / 1e6
             self.sync.sample(t0, time - held * 1e-5, time, now)
+        else:
+            self.sync.guess(time, now)
         frames = self._frames
         frames[number] = snapshot.frame
         while len(frames) > RING:

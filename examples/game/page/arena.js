@@ -236,6 +236,7 @@ addEventListener("blur", () => { for (const name in held) held[name] = 0; });
 for (const id of ["latency", "jitter", "loss", "rate"]) $(id).addEventListener("input", weather);
 $("rewind").addEventListener("input", event => { event.target.nextElementSibling.textContent = event.target.value / 10; });
 $("name").addEventListener("change", () => say(1, { name: $("name").value }));
-window.arena = { held, get state() { return state; }, get latest() { return replica.latest; }, get corrections() { return corrections; } };
+window.arena = { held, get state() { return state; }, get latest() { return replica.latest; }, get corrections() { return corrections; },
+  get names() { return names; } };
 connect();
 draw();

@@ -63,6 +63,16 @@ def test_a_large_error_is_mended_at_once():
     assert error < 0.02 and sync.jumps >= 2
 
 
+def test_before_the_first_sample_the_server_s_clock_is_what_it_said_last():
+    sync = ClockSync()
+    sync.guess(705.0, 5000.0)
+    assert sync.server(5000.5) == pytest.approx(705.5)
+    sync.sample(5000.6, 705.7, 705.7, 5000.8)
+    assert sync.server(5000.8) == pytest.approx(705.8)
+    sync.guess(1.0, 5001.0)
+    assert sync.server(5001.0) == pytest.approx(706.0)
+
+
 def test_samples_that_cannot_be_are_left_out():
     sync = ClockSync()
     sync.sample(1.0, 5.0, 5.5, 1.1)

@@ -43,7 +43,9 @@ def test_a_rotation_takes_29_bits_and_is_off_by_little(x):
     assert q < 1 << 29
     back = field.x(q)
     length = math.sqrt(sum(c * c for c in x))
-    assert abs(sum(a * b / length for a, b in zip(back, x, strict=True))) > 0.99997  # half a step in each of three
+    assert (
+        abs(sum(a * b / length for a, b in zip(back, x, strict=True))) > 0.99997
+    )  # half a step in each of three
     assert sum(c * c for c in back) == pytest.approx(1.0, abs=1e-6)
 
 

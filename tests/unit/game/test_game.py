@@ -77,7 +77,12 @@ def test_there_is_exactly_one_leave_for_each_join_with_its_code():
             pass
 
     run(game, story)
-    assert seen == [("join", 1, 5), ("leave", 1, "left", 99, "peer"), ("join", 2, 6), ("leave", 2, "left", 0, "peer")]
+    assert seen == [
+        ("join", 1, 5),
+        ("leave", 1, "left", 99, "peer"),
+        ("join", 2, 6),
+        ("leave", 2, "left", 0, "peer"),
+    ]
 
 
 def test_admit_refuses_with_a_code_before_any_join():
@@ -239,7 +244,12 @@ def test_b23_typed_messages_decode_to_their_handler_and_nonsense_never_reaches_o
         async with Client(server.address) as me:
             me.send(Say("hello"))
             assert (await me.receive(5)).data == b"\x01\x81\xa4text\xa5HELLO"
-            for bad in (b"\x01", b"\x01\x81\xa4text\x05", b"\x01" + b"\x81\xa1a" * 5000, b"\x01\xdd\xff\xff\xff\xff"):
+            for bad in (
+                b"\x01",
+                b"\x01\x81\xa4text\x05",
+                b"\x01" + b"\x81\xa1a" * 5000,
+                b"\x01\xdd\xff\xff\xff\xff",
+            ):
                 me.send(bad)
             me.send(Say("still here"))
             assert (await me.receive(5)).data.endswith(b"STILL HERE")

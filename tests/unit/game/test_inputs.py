@@ -117,6 +117,18 @@ def test_a_client_that_counts_its_own_ticks_is_lined_up(game, peers):
     assert all(used[n].left == n % 2 and not used[n].missing for n in range(100, 300))
 
 
+@pytest.mark.parametrize("jump", [20_000, -20_000, 200, -200])
+def test_a_client_that_sets_its_clock_anew_is_lined_up_again_within_two_seconds(game, peers, jump):
+    client, peer, keys = Client(), peers[0], InputMap(buttons=("left",))
+
+    def before(tick):
+        keys.send(client, tick.number + (jump if tick.number >= 60 else 0), left=tick.number % 2)
+        hold(peer, client.sent[-1], tick.now)
+
+    used = play(game, peer, 5.0, keys, before=before)
+    assert all(used[n].left == n % 2 and not used[n].missing for n in [*range(1, 60), *range(180, 300)])
+
+
 def test_b26_inputs_far_ahead_or_past_or_twice_are_refused_and_the_first_counts(game, peers):
     peer = peers[0]
     right, left = KEYS.pack(right=1), KEYS.pack(left=1)

@@ -373,6 +373,22 @@ def test_the_round_trip_is_measured_by_the_reports_on_any_transport(game, arena,
     assert feedback_of(peer).rtt == pytest.approx(0.1, abs=0.002)
 
 
+def test_the_first_snapshot_sets_the_clock_though_the_wire_s_microseconds_have_wrapped(game, arena, peers):
+    game.ns = 10_000 * 1_000_000_000  # the wire counts to 4,294 s
+    ships = Snapshots(**POSITION, hz=20)
+    ships.add(arena)
+    replica = Replica(ships, lambda: game.now)
+
+    def step(tick):
+        if ships.send(arena, tick) and tick.number == 0:
+            first = replica.receive(peers[0].got[-1])
+            assert replica.sync.server(game.now) == pytest.approx(first.time, abs=1e-6)
+
+    game.agenda.tick(60, step)
+    game.run(0.1)
+    assert replica.latest.time == pytest.approx(10_000 % (2**32 / 1e6), abs=0.01)
+
+
 def test_settling_makes_both_sides_equal(game, arena):
     ships = Snapshots(**POSITION)
     ship = ships.add(arena, x=1 / 3)
