@@ -66,6 +66,7 @@ typedef struct dns_server {
     uint16_t udp_max;        /* never above 4096 */
     uint8_t id_len;          /* NSID and id.server */
     uint8_t secrets;         /* 0: cookies are ignored; secret[0] signs, secret[1] still counts */
+    uint8_t ecs;             /* client subnets (RFC 7871) are checked and answered with scope 0; 0: ignored */
     uint8_t id[64];
     uint8_t secret[2][16];
 } dns_server;
@@ -78,6 +79,8 @@ typedef struct dns_client {
     uint8_t encrypted;       /* padding is allowed */
     uint16_t idle;           /* stream: idle timeout in 100 ms, for KEEPALIVE; 0: not told */
     uint32_t now;            /* wall clock, seconds, modulo 2^32 */
+    uint16_t port;           /* for the query log */
+    uint8_t transport;       /* likewise: 0 UDP, 1 TCP, 2 TLS, 3 HTTPS */
 } dns_client;
 
 static inline uint16_t dns_get16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
@@ -147,6 +150,9 @@ static inline int dns_rdata_ok(uint16_t type, const uint8_t *rdata, size_t len)
 
 /* Sets q->cookie by the rules of RFC 9018 (constant time). */
 void dns_cookie_check(const dns_server *server, const dns_client *client, const uint8_t *msg, dns_query *q);
+
+/* Whether the client subnet of `q` is what RFC 7871 section 6 asks for: 1, or 0. */
+int dns_ecs_ok(const uint8_t *msg, const dns_query *q);
 
 /* What OPT carries beyond the answers to the client's own options. */
 typedef struct dns_extra {

@@ -56,6 +56,23 @@ static void cookie_write(uint8_t *out, const dns_server *server, const dns_clien
     memcpy(out + 20, &mac, 8);
 }
 
+int dns_ecs_ok(const uint8_t *msg, const dns_query *q)
+{
+    const uint8_t *data = msg + q->ecs_at;
+    if (q->ecs_len < 4)
+        return 0;
+    unsigned family = dns_get16(data), source = data[2], octets = (source + 7u) / 8;
+    unsigned most = family == 1 ? 32 : family == 2 ? 128 : 0;
+    if (source > most || data[3] || q->ecs_len != 4 + octets)
+        return 0;
+    return !(source & 7) || !(data[3 + octets] & (0xffu >> (source & 7)));
+}
+
+static int ecs_back(const dns_server *server, const dns_query *q)
+{
+    return server->ecs && q->ecs_at && q->ecs_len <= 20;
+}
+
 size_t dns_opt_size(const dns_server *server, const dns_client *client, const dns_query *q, const dns_extra *extra)
 {
     if (!q->edns)
@@ -65,6 +82,8 @@ size_t dns_opt_size(const dns_server *server, const dns_client *client, const dn
         n += 4 + COOKIE_REPLY;
     if (q->nsid && server->id_len)
         n += 4u + server->id_len;
+    if (ecs_back(server, q))
+        n += 4u + q->ecs_len;
     if (q->keepalive && client->stream && client->idle)
         n += 6;
     if (extra) {
@@ -99,6 +118,8 @@ static size_t opt_write(uint8_t *out, size_t at, const dns_server *server, const
     }
     if (q->nsid && server->id_len)
         p = option(p, DNS_OPT_NSID, server->id, server->id_len);
+    if (ecs_back(server, q))
+        p = option(p, DNS_OPT_ECS, msg + q->ecs_at, q->ecs_len); /* a good one has scope 0 */
     if (q->keepalive && client->stream && client->idle) {
         uint8_t idle[2];
         dns_put16(idle, client->idle);

@@ -14,11 +14,53 @@ uint32_t dns_range_find(const dns_range *range, uint32_t count, const uint8_t ip
     return range[low].value;
 }
 
+/* Counts an answer and keeps what the log wants of it. */
+static void count(dns_stage *s, unsigned source, uint16_t rcode, uint16_t ede)
+{
+    s->answers[source][rcode & 31]++;
+    s->said_source = (uint8_t)source;
+    s->said_rcode = rcode;
+    s->said_ede = ede;
+}
+
+void dns_log_note(dns_log *log, const dns_client *client, const dns_query *q, uint64_t wall, uint64_t waited,
+                  unsigned source, unsigned rcode, unsigned ede)
+{
+    if (log->share != UINT32_MAX) {
+        log->random ^= log->random << 13;
+        log->random ^= log->random >> 17;
+        log->random ^= log->random << 5;
+        if (log->random >= log->share)
+            return;
+    }
+    if (log->head - __atomic_load_n(&log->tail, __ATOMIC_ACQUIRE) > log->mask) {
+        __atomic_fetch_add(&log->lost, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    dns_log_entry *e = &log->entry[log->head & log->mask];
+    e->wall = wall;
+    e->waited = waited;
+    memcpy(e->ip, client->ip, 16);
+    e->ip_len = client->ip_len;
+    e->port = client->port;
+    e->transport = client->transport;
+    e->qtype = q->qtype;
+    e->qclass = q->qclass;
+    e->flags = q->flags;
+    e->dnssec_ok = q->dnssec_ok;
+    e->rcode = (uint16_t)rcode;
+    e->ede = (uint16_t)ede;
+    e->source = (uint8_t)source;
+    e->name_len = q->name_len;
+    memcpy(e->name, q->name, q->name_len);
+    __atomic_store_n(&log->head, log->head + 1, __ATOMIC_RELEASE);
+}
+
 static size_t say(dns_stage *s, const dns_client *client, const uint8_t *msg, const dns_query *q, uint16_t flags,
                   uint16_t rcode, uint16_t ede, uint8_t *out)
 {
     dns_extra extra = {.ede = ede};
-    s->answers[DNS_FROM_SERVER][rcode & 31]++;
+    count(s, DNS_FROM_SERVER, rcode, ede);
     return dns_error_write(out, &s->server, client, msg, q, flags, rcode, &extra);
 }
 
@@ -38,15 +80,15 @@ static size_t say_id(dns_stage *s, const dns_client *client, const uint8_t *msg,
     dns_put16(out + at + 10, n + 1u);
     out[at + 12] = n;
     memcpy(out + at + 13, s->server.id, n);
-    s->answers[DNS_FROM_SERVER][0]++;
+    count(s, DNS_FROM_SERVER, DNS_NOERROR, DNS_EDE_NONE);
     return dns_reply_finish(out, at + 13 + n, &s->server, client, msg, q, DNS_AA, DNS_NOERROR, counts, NULL);
 }
 
 /* Rate limit of clients that have not shown who they are: 0 to go on. */
 static int limit(dns_stage *s, const dns_client *client, const uint8_t *msg, const dns_query *q, uint64_t now,
-                 uint8_t *out)
+                 uint32_t weight, uint8_t *out)
 {
-    int verdict = dns_rrl_take(s->rrl, client->ip, client->ip_len, now, 1);
+    int verdict = dns_rrl_take(s->rrl, client->ip, client->ip_len, now, weight);
     if (verdict == DNS_RRL_PASS)
         return 0;
     s->limited++;
@@ -104,7 +146,7 @@ static int ask_lists(dns_stage *s, const dns_view *view, const dns_client *clien
             if (how == DNS_RULE_DROP)
                 return TUDP_DROP(TUDP_DENIED);
             size_t n = dns_rule_reply(how, &s->server, client, msg, q, flags, blocked->ede, out);
-            s->answers[DNS_FROM_POLICY][out[3] & 15]++;
+            count(s, DNS_FROM_POLICY, out[3] & 15, blocked->ede);
             return (int)n;
         }
         blocked = NULL;
@@ -120,7 +162,7 @@ static int ask_zones(dns_stage *s, const dns_view *view, const dns_client *clien
     size_t n = dns_zones_answer(view->zones, &s->server, client, msg, q, flags, out, &rcode);
     if (!n)
         return GO_ON;
-    s->answers[DNS_FROM_ZONE][rcode & 31]++;
+    count(s, DNS_FROM_ZONE, rcode, DNS_EDE_NONE);
     return (int)n;
 }
 
@@ -130,10 +172,25 @@ static int ask_view(dns_stage *s, dns_view *view, const dns_client *client, cons
 {
     unsigned labels;
     uint16_t number;
+    dns_cache_found found;
     int n = GO_ON;
     if (view->python && dns_rules_find(view->python, q, &labels, &number)) {
+        if (view->sharing && view->sharing[number]) {
+            size_t len = dns_cache_answer(view->shared, &s->server, client, msg, q, view->id + DNS_SHARED,
+                                          now / 1000000, 0, flags | DNS_AA, out, &found);
+            if (len) {
+                count(s, DNS_FROM_CACHE, found.rcode, DNS_EDE_NONE);
+                return (int)len;
+            }
+        }
         notes->python = (uint16_t)(number + 1);
         return 0;
+    }
+    if (view->whole_any | view->generous && view->zones && dns_zones_find(view->zones, q, 0)) {
+        if (view->whole_any && (q->qtype == DNS_ANY || q->qtype == DNS_RRSIG))
+            return client->stream ? 0 : (int)say(s, client, msg, q, DNS_TC | DNS_AA, DNS_NOERROR, DNS_EDE_NONE, out);
+        if (view->generous && (q->qtype == DNS_MX || q->qtype == DNS_SRV))
+            return 0;
     }
     if (view->zones && view->zones_first)
         n = ask_zones(s, view, client, msg, q, flags, out);
@@ -144,26 +201,29 @@ static int ask_view(dns_stage *s, dns_view *view, const dns_client *client, cons
     if (n != GO_ON)
         return n;
     if (view->cache && q->flags & DNS_RD && flags & DNS_RA) {
-        dns_cache_found found;
         size_t len = dns_cache_answer(view->cache, &s->server, client, msg, q, view->id, now / 1000000, 0, flags, out,
                                       &found);
         if (found.prefetch)
             want_prefetch(s, msg, q);
         if (len) {
-            s->answers[DNS_FROM_CACHE][found.rcode & 31]++;
+            count(s, DNS_FROM_CACHE, found.rcode, DNS_EDE_NONE);
             return (int)len;
         }
     }
     return view->final ? (int)say(s, client, msg, q, flags, DNS_REFUSED, 20, out) : 0;
 }
 
-int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t ip[16],
-                     uint64_t now, uint8_t *out, dns_notes *notes, dns_query *q)
+static int answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t ip[16], uint64_t now,
+                  uint8_t *out, dns_notes *notes, dns_query *q)
 {
     int rcode = dns_query_parse(msg, len, &s->server.key, q);
     if (rcode == DNS_DROP)
         return TUDP_DROP(TUDP_MALFORMED);
     s->opcodes[q->opcode]++;
+    if (s->server.ecs && q->ecs_at && !dns_ecs_ok(msg, q)) {
+        q->ecs_at = 0; /* not to be given back */
+        rcode = rcode ? rcode : DNS_FORMERR;
+    }
     if (q->cookie_at && s->server.secrets) {
         dns_cookie_check(&s->server, client, msg, q);
         s->cookies[q->cookie]++;
@@ -173,7 +233,7 @@ int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *c
     notes->python = 0;
     notes->verified = client->stream || q->cookie >= DNS_COOKIE_GOOD;
     if (s->rrl && !notes->verified && !(meaning & DNS_TRUSTED)) {
-        int n = limit(s, client, msg, q, now, out);
+        int n = limit(s, client, msg, q, now, meaning & DNS_MAY_RECURSE ? 1 : s->weight, out);
         if (n)
             return n;
     }
@@ -199,8 +259,14 @@ int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *c
     return n;
 }
 
-/* Ports that answer whatever they get (RFC 862 to 868), and 0. */
-static int loops(unsigned port) { return port == 0 || port == 7 || port == 13 || port == 19 || port == 37; }
+int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t ip[16],
+                     uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
+{
+    int n = answer(s, msg, len, client, ip, now, out, notes, q);
+    if (s->log && n > 0)
+        dns_log_note(s->log, client, q, wall, s->waited, s->said_source, s->said_rcode, s->said_ede);
+    return n;
+}
 
 int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
 {
@@ -210,13 +276,13 @@ int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
     dns_client *client = &notes->client;
     tudp_key key;
     tudp_key_of(&slot->from, &key);
-    if (loops(key.port))
-        return TUDP_DROP(TUDP_DENIED);
     int six = key.ip[10] != 0xff || key.ip[11] != 0xff || memcmp(key.ip, "\0\0\0\0\0\0\0\0\0", 10) != 0;
     memset(client, 0, sizeof *client);
     client->ip_len = six ? 16 : 4;
     memcpy(client->ip, six ? key.ip : key.ip + 12, client->ip_len);
     client->now = (uint32_t)(turn->wall / 1000000000u);
+    client->port = key.port;
+    s->waited = slot->stamp && slot->stamp < turn->wall ? turn->wall - slot->stamp : 0;
     uint8_t *out = turn->ops->room(turn, s->server.udp_max);
     if (!out) {
         turn->ops->drain(turn);
@@ -224,7 +290,7 @@ int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
         if (!out)
             return TUDP_DROP(TUDP_SHED);
     }
-    int n = dns_stage_answer(s, slot->data, slot->len, client, key.ip, turn->now, out, notes, &q);
+    int n = dns_stage_answer(s, slot->data, slot->len, client, key.ip, turn->now, turn->wall, out, notes, &q);
     s->transports[0] += n > 0;
     if (n > 0)
         return tudp_reply(turn, slot, (uint32_t)n), TUDP_ANSWERED;
@@ -235,6 +301,7 @@ int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
 
 void dns_stage_init(dns_stage *s)
 {
+    s->weight = 1;
     s->stage.abi = TUDP_ABI;
     s->stage.scratch = sizeof(dns_notes);
     s->stage.name = "dns";

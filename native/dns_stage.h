@@ -40,18 +40,43 @@ typedef struct dns_view {
     dns_listing list[DNS_LISTINGS];
     uint32_t lists;
     const dns_rules *python; /* names that Python answers first, or NULL */
+    dns_cache *shared;       /* of answers that handlers share, or NULL */
+    const uint8_t *sharing;  /* for each rule of `python`: whether its handlers shared one */
     uint16_t id;             /* of its answers in the cache */
     uint8_t recursive;       /* RA for clients that may recurse */
     uint8_t final;           /* nothing stands behind: REFUSED is C's to say */
     uint8_t closed;          /* Python sees every question */
     uint8_t note_blocked;    /* Python wants to hear of blocked questions: they are passed on */
     uint8_t zones_first;     /* the lists stand behind the zones */
+    uint8_t whole_any;       /* ANY and RRSIG: TC=1 over UDP, everything (from Python) over streams */
+    uint8_t generous;        /* MX and SRV bring addresses, from Python */
 } dns_view;
 
 /* What ranges say of a client: the view's number in the low bits, and */
 enum { DNS_MAY_QUERY = 0x10000, DNS_MAY_RECURSE = 0x20000, DNS_TRUSTED = 0x40000, DNS_SILENT = 0x80000 };
 
 #define DNS_VIEWS 64
+#define DNS_SHARED 64    /* added to a view's id: answers of handlers that others may have */
+
+/* What the query log wants of one answer. */
+typedef struct dns_log_entry {
+    uint64_t wall;           /* ns */
+    uint64_t waited;         /* ns between the kernel and the turn, 0: not known */
+    uint8_t ip[16];
+    uint16_t port, qtype, qclass, flags, rcode, ede;
+    uint8_t ip_len, transport, source, dnssec_ok, name_len;
+    uint8_t name[DNS_NAME_MAX];
+} dns_log_entry;
+
+/* A ring between the loop, which writes, and one reader in any thread. */
+typedef struct dns_log {
+    uint32_t mask;           /* entries - 1 */
+    uint32_t share;          /* of 2^32 answers, how many are written */
+    uint32_t random;         /* state of xorshift, not 0 */
+    uint64_t head, tail;     /* written so far, read so far */
+    uint64_t lost;           /* found the ring full */
+    dns_log_entry entry[];
+} dns_log;
 #define DNS_PREFETCHES 64
 
 typedef struct dns_prefetch {
@@ -64,6 +89,11 @@ typedef struct dns_stage {
     dns_server server;
     void *owner;             /* the Python object */
     dns_rrl *rrl;            /* or NULL */
+    uint32_t weight;         /* of a reply, for clients that may not recurse; the others' is 1 */
+    dns_log *log;            /* or NULL */
+    uint64_t waited;         /* of the datagram in hand, for the log */
+    uint16_t said_rcode, said_ede; /* of the last answer, for the log */
+    uint8_t said_source;
     uint32_t ranges;
     dns_range *range;
     uint32_t views;
@@ -85,6 +115,10 @@ typedef struct dns_notes {
     dns_query q;             /* up to the hashes of its own labels */
 } dns_notes;
 
+/* Writes an answer into the log, if its turn has come. */
+void dns_log_note(dns_log *log, const dns_client *client, const dns_query *q, uint64_t wall, uint64_t waited,
+                  unsigned source, unsigned rcode, unsigned ede);
+
 /* Sets the functions and the scratch of s->stage; the rest is zero or set. */
 void dns_stage_init(dns_stage *s);
 /* tudp_stage.take */
@@ -98,6 +132,6 @@ uint32_t dns_range_find(const dns_range *range, uint32_t count, const uint8_t ip
 /* Everything but the datagram's way in and out: the length of the reply in `out`,
  * 0 to pass on, or a negative drop word. Fills `notes`. */
 int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t ip[16],
-                     uint64_t now, uint8_t *out, dns_notes *notes, dns_query *q);
+                     uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q);
 
 #endif

@@ -12,11 +12,15 @@ static dns_stage *world(void)
     if (s)
         return s;
     s = calloc(1, sizeof *s);
-    s->server = (dns_server){.key = {{3, 5}}, .udp_max = 1232, .secrets = 1, .id_len = 1, .id = "x"};
+    s->server = (dns_server){.key = {{3, 5}}, .udp_max = 1232, .secrets = 1, .ecs = 1, .id_len = 1, .id = "x"};
     dns_stage_init(s);
     s->range = &everyone;
     s->ranges = 1;
     s->views = 1;
+    s->log = calloc(1, sizeof *s->log + 4 * sizeof *s->log->entry);
+    s->log->mask = 3;
+    s->log->share = 0xffffffffu;
+    s->log->random = 1;
     dns_builder *b = dns_builder_new(origin, sizeof origin, &s->server.key);
     dns_image *image;
     dns_builder_add(b, origin, sizeof origin, DNS_SOA, 60, soa, 22);
@@ -30,7 +34,7 @@ static dns_stage *world(void)
     dns_rules_add(rules, (const uint8_t *)"\3bad", 5, 3, DNS_RULE_ZERO, 0);
     s->view[0] = (dns_view){.zones = zones, .cache = dns_cache_new(65536, 60, &s->server.key), .lists = 1,
                             .list = {{.rules = rules, .ede = 15, .action = DNS_RULE_ZERO, .ends = 1}},
-                            .recursive = 1, .final = 1};
+                            .recursive = 1, .final = 1, .whole_any = 1};
     return s;
 }
 
@@ -41,7 +45,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     dns_stage *s = world();
     dns_notes notes = {.client = {.ip_len = 4, .now = 9}};
     dns_query q;
-    int n = dns_stage_answer(s, data, size, &notes.client, ip, 1000000000u, out, &notes, &q);
+    int n = dns_stage_answer(s, data, size, &notes.client, ip, 1000000000u, 2000000000u, out, &notes, &q);
+    s->log->tail = s->log->head;
     if (n <= 0)
         return 0;
     dns_walk walk;

@@ -30,6 +30,7 @@ class Server:
         id: bytes = b"",
         secrets: Sequence[bytes] | None = None,
         udp_max: int = 1232,
+        ecs: bool = False,
         key: bytes | None = None,
     ) -> None: ...
     def roll(self, secrets: Iterable[bytes]) -> None: ...
@@ -167,6 +168,7 @@ MAY_QUERY: int
 MAY_RECURSE: int
 TRUSTED: int
 SILENT: int
+SHARED: int
 PUT_REASONS: dict[int, str]
 
 class Rules:
@@ -215,6 +217,12 @@ class Cache:
     def flush_scope(self, scope: int) -> None: ...
     def __iter__(self) -> Iterator[tuple[bytes, int, int, float, int, bool, bool, int, int]]: ...
 
+class Log:
+    def __init__(self, share: float = 1.0, *, entries: int = 4096) -> None: ...
+    @property
+    def lost(self) -> int: ...
+    def take(self, most: int = 1000) -> list[tuple[Any, ...]]: ...
+
 class Stage:
     prefetch: Callable[[bytes], object] | None
     def __init__(
@@ -225,7 +233,8 @@ class Stage:
     ) -> None: ...
     def __tudp_stage__(self) -> object: ...
     def set_server(self, server: Server) -> None: ...
-    def set_limit(self, limit: RateLimit | None) -> None: ...
+    def set_limit(self, limit: RateLimit | None, weight: int = 1) -> None: ...
+    def set_log(self, log: Log | None) -> None: ...
     def set_ranges(self, ranges: Iterable[tuple[bytes, int]]) -> None: ...
     def set_view(
         self,
@@ -241,6 +250,10 @@ class Stage:
         closed: bool = False,
         note_blocked: bool = False,
         zones_first: bool = False,
+        shared: Cache | None = None,
+        sharing: bytearray | None = None,
+        whole_any: bool = False,
+        generous: bool = False,
     ) -> None: ...
     def answer(
         self,
@@ -252,6 +265,8 @@ class Stage:
         stream: bool = False,
         encrypted: bool = False,
         idle: int = 0,
+        port: int = 0,
+        transport: int = 0,
     ) -> bytes | int | None: ...
     @property
     def counters(self) -> dict[str, Any]: ...

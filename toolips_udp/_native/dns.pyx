@@ -8,6 +8,7 @@ Everything here is sans-io: bytes and a time in, bytes out.
 
 cimport cython
 from cpython.ref cimport Py_REFCNT
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc

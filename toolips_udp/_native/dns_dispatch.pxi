@@ -256,7 +256,7 @@ cdef class Dispatcher:
             done = self.put(&w, q, value, counts)
         else:
             if kind is self.answer:
-                if (value.rcode or value.share or value.ede is not None or value.authority or value.additional
+                if (value.rcode or value.share or value.scope or value.ede is not None or value.authority or value.additional
                         or not value.records):
                     return False
                 value = value.records
@@ -276,6 +276,8 @@ cdef class Dispatcher:
         conn.reply(answer_room, n)
         self.stage.s.answers[DNS_FROM_PYTHON][0] += 1
         self.stage.s.transports[0] += 1
+        if self.stage.s.log != NULL:
+            dns_log_note(self.stage.s.log, &q.c, &q.q, <uint64_t>q.c.now * 1000000000, 0, DNS_FROM_PYTHON, 0, 0xFFFF)
         return True
 
     cdef bint put(self, dns_writer *w, Question q, record, uint16_t *counts) except -1:

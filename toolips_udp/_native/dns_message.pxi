@@ -19,7 +19,7 @@ cdef extern from "dns_message.h" nogil:
     ctypedef struct dns_server:
         dns_key key
         uint16_t udp_max
-        uint8_t id_len, secrets
+        uint8_t id_len, secrets, ecs
         uint8_t id[64]
         uint8_t secret[2][16]
     ctypedef struct dns_client:
@@ -27,6 +27,8 @@ cdef extern from "dns_message.h" nogil:
         uint8_t ip_len, stream, encrypted
         uint16_t idle
         uint32_t now
+        uint16_t port
+        uint8_t transport
     ctypedef struct dns_extra:
         uint16_t ede, text_len
         const char *text
@@ -118,17 +120,19 @@ cdef class Server:
 
     `id` answers NSID and `id.server` (at most 64 octets, empty: hidden). `secrets`
     are one or two 16-octet keys for cookies (RFC 9018), the active one first; none
-    turns cookies off. `udp_max` is the largest UDP reply, 512..4096.
+    turns cookies off. `udp_max` is the largest UDP reply, 512..4096. `ecs` checks client
+    subnets (RFC 7871) and gives them back with scope 0; else they are ignored.
     """
 
     cdef dns_server s
 
-    def __init__(self, *, bytes id=b"", secrets=None, int udp_max=1232, key=None):
+    def __init__(self, *, bytes id=b"", secrets=None, int udp_max=1232, bint ecs=False, key=None):
         if len(id) > 64:
             raise ValueError(f"id has {len(id)} octets, at most 64 fit.")
         if not 512 <= udp_max <= 4096:
             raise ValueError(f"udp_max is {udp_max}, expected 512..4096.")
         self.s.udp_max = udp_max
+        self.s.ecs = ecs
         self.s.id_len = len(id)
         memcpy(self.s.id, PyBytes_AS_STRING(id), len(id))
         self.s.key = process_key
@@ -190,7 +194,7 @@ cdef class Record:
 
 
 # Octets of a message that a reply needs: header, question, cookie.
-DEF KEPT = 12 + 259 + 40
+DEF KEPT = 12 + 259 + 40 + 20
 
 @cython.freelist(64)
 cdef class Question:
@@ -252,6 +256,9 @@ cdef class Question:
         if self.q.cookie_at:
             memcpy(self.kept + self.q.question_end, msg + self.q.cookie_at, self.q.cookie_len)
             self.q.cookie_at = self.q.question_end
+        if self.q.ecs_at and self.q.ecs_len <= 20:
+            memcpy(self.kept + self.q.question_end + 40, msg + self.q.ecs_at, self.q.ecs_len)
+            self.q.ecs_at = self.q.question_end + 40
 
     @property
     def verdict(self):

@@ -6,7 +6,7 @@ from .tudp cimport TUDP_CAPSULE, tudp_slot, tudp_stage, tudp_turn
 
 cdef extern from "dns_stage.h" nogil:
     enum:
-        DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES, DNS_VIEWS, DNS_LISTINGS
+        DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES, DNS_VIEWS, DNS_LISTINGS, DNS_SHARED
         DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TRUSTED, DNS_SILENT
     ctypedef struct dns_range:
         uint8_t start "from"[16]
@@ -21,8 +21,20 @@ cdef extern from "dns_stage.h" nogil:
         dns_listing list[32]
         uint32_t lists
         const dns_rules *python
+        dns_cache *shared
+        const uint8_t *sharing
         uint16_t id
-        uint8_t recursive, final, closed, note_blocked, zones_first
+        uint8_t recursive, final, closed, note_blocked, zones_first, whole_any, generous
+    ctypedef struct dns_log_entry:
+        uint64_t wall, waited
+        uint8_t ip[16]
+        uint16_t port, qtype, qclass, flags, rcode, ede
+        uint8_t ip_len, transport, source, dnssec_ok, name_len
+        uint8_t name[255]
+    ctypedef struct dns_log:
+        uint32_t mask, share, random
+        uint64_t head, tail, lost
+        dns_log_entry entry[1]
     ctypedef struct dns_prefetch:
         uint16_t len
         uint8_t octets[286]
@@ -31,6 +43,9 @@ cdef extern from "dns_stage.h" nogil:
         dns_server server
         void *owner
         dns_rrl *rrl
+        uint32_t weight
+        dns_log *log
+        uint64_t waited
         uint32_t ranges
         dns_range *range
         uint32_t views
@@ -50,9 +65,20 @@ cdef extern from "dns_stage.h" nogil:
     void dns_stage_init(dns_stage *s)
     dns_notes *dns_stage_notes(const dns_stage *s, const tudp_slot *slot)
     int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t *ip,
-                         uint64_t now, uint8_t *out, dns_notes *notes, dns_query *q)
+                         uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
+    void dns_log_note(dns_log *log, const dns_client *client, const dns_query *q, uint64_t wall, uint64_t waited,
+                      unsigned source, unsigned rcode, unsigned ede)
+
+cdef extern from *:
+    """
+    #define TU_LOAD(p) __atomic_load_n(&(p), __ATOMIC_ACQUIRE)
+    #define TU_STORE(p, v) __atomic_store_n(&(p), v, __ATOMIC_RELEASE)
+    """
+    uint64_t TU_LOAD(uint64_t)
+    void TU_STORE(uint64_t, uint64_t)
 
 MAY_QUERY, MAY_RECURSE, TRUSTED, SILENT = DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TRUSTED, DNS_SILENT
+SHARED = DNS_SHARED
 
 
 cdef void deliver_prefetches(tudp_stage *stage, tudp_turn *turn) noexcept with gil:
@@ -69,6 +95,53 @@ cdef void deliver_prefetches(tudp_stage *stage, tudp_turn *turn) noexcept with g
             sys.excepthook(type(error), error, error.__traceback__)
 
 
+cdef class Log:
+    """A ring of answers that the stage fills and one thread empties: the query log (spec O5).
+
+    `share` of all answers are written, 0 to 1; `entries` fit, and those that come
+    while the ring is full are counted in `lost`.
+    """
+
+    cdef dns_log *l
+
+    def __cinit__(self, double share=1.0, *, entries=4096):
+        if not 0 <= share <= 1 or entries < 1 or entries & (entries - 1):
+            raise ValueError(f"share {share}, entries {entries}: expected 0 to 1, and a power of 2.")
+        self.l = <dns_log *>calloc(1, sizeof(dns_log) + entries * sizeof(dns_log_entry))
+        if self.l == NULL:
+            raise MemoryError
+        self.l.mask = entries - 1
+        self.l.share = 0xFFFFFFFF if share == 1 else <uint32_t>(share * 0xFFFFFFFF)
+        self.l.random = int.from_bytes(os.urandom(4), "big") | 1
+
+    def __dealloc__(self):
+        free(self.l)
+
+    @property
+    def lost(self):
+        return TU_LOAD(self.l.lost)
+
+    def take(self, int most=1000):
+        """Up to `most` answers since the last call: `(wall, seconds waited, ip, port, transport, name, type, class,
+        flags, DO, rcode, ede, source)`, the name folded and in wire form. One thread only."""
+        cdef uint64_t tail = self.l.tail, head = TU_LOAD(self.l.head)
+        cdef dns_log_entry *e
+        found = []
+        while tail != head and len(found) < most:
+            e = &self.l.entry[tail & self.l.mask]
+            found.append((
+                e.wall / 1e9, e.waited / 1e9, PyBytes_FromStringAndSize(<char *>e.ip, e.ip_len), e.port, e.transport,
+                PyBytes_FromStringAndSize(<char *>e.name, e.name_len), e.qtype, e.qclass, e.flags, bool(e.dnssec_ok),
+                e.rcode, None if e.ede == 0xFFFF else e.ede, SOURCES[e.source],
+            ))
+            tail += 1
+        TU_STORE(self.l.tail, tail)
+        return found
+
+
+SOURCES = ("zone", "cache", "python", "policy", "server")
+
+
 cdef class Stage:
     """What C answers alone: errors, ids, lists, zones, fresh cache entries (spec 4.4). The rest it passes on.
 
@@ -80,6 +153,7 @@ cdef class Stage:
     cdef dns_stage s
     cdef Server server
     cdef RateLimit limit
+    cdef Log log
     cdef dict kept
     cdef public object prefetch  # called with a question (bytes) that is worth asking again
 
@@ -103,9 +177,16 @@ cdef class Stage:
         self.server = server
         self.s.server = server.s
 
-    def set_limit(self, RateLimit limit):
+    def set_limit(self, RateLimit limit, uint32_t weight=1):
+        """The rate limit; a reply to a client that may not recurse counts `weight` times."""
         self.limit = limit
         self.s.rrl = &limit.l if limit is not None else NULL
+        self.s.weight = weight
+
+    def set_log(self, Log log):
+        """Where answers are noted, or None."""
+        self.log = log
+        self.s.log = log.l if log is not None else NULL
 
     def set_ranges(self, ranges):
         """Who may do what, and in which view."""
@@ -127,7 +208,8 @@ cdef class Stage:
 
     def set_view(self, int number, *, Zones zones=None, Cache cache=None, lists=(), Rules python=None,
                  int id=0, bint recursive=False, bint final=False, bint closed=False, bint note_blocked=False,
-                 bint zones_first=False):
+                 bint zones_first=False, Cache shared=None, bytearray sharing=None, bint whole_any=False,
+                 bint generous=False):
         """What one group of clients is asked against, swapped in as a whole.
 
         `lists` are groups of `(rules, action, ede)`, one group for a blocklist: within a group an allow rule of any list
@@ -135,6 +217,9 @@ cdef class Stage:
 
         `python` are names (ASK_PYTHON rules, numbered by `list`) that Python answers first; `final`: nothing stands behind C, so that
         REFUSED is its to say; `closed`: Python sees every question; `note_blocked`: so it does every blocked one.
+
+        `shared` holds answers of Python for all, put there under the view `id` + SHARED; `sharing` has an octet for each
+        rule of `python`: 0, nothing of it is there (its size must not change). `whole_any`, `generous`: see dns_stage.h.
         """
         if not 0 <= number < DNS_VIEWS or not 0 <= id < DNS_CACHE_VIEWS:
             raise ValueError(f"view {number}, id {id}: expected below {DNS_VIEWS} and {DNS_CACHE_VIEWS}.")
@@ -159,11 +244,14 @@ cdef class Stage:
         view.python = python.r if python is not None else NULL
         view.id, view.recursive, view.final, view.closed = id, recursive, final, closed
         view.note_blocked, view.zones_first = note_blocked, zones_first
+        view.whole_any, view.generous = whole_any, generous
+        if shared is not None and sharing is not None:
+            view.shared, view.sharing = shared.c, <const uint8_t *>PyByteArray_AS_STRING(sharing)
         self.s.views = max(self.s.views, number + 1)
-        self.kept[number] = (zones, cache, lists, python)
+        self.kept[number] = (zones, cache, lists, python, shared, sharing)
 
     def answer(self, const uint8_t[::1] data not None, bytes ip=b"\x7f\0\0\1", *, double now=0, uint32_t wall=0,
-               bint stream=False, bint encrypted=False, uint16_t idle=0):
+               bint stream=False, bint encrypted=False, uint16_t idle=0, uint16_t port=0, uint8_t transport=0):
         """One message without a socket, also for streams: the reply, None to pass on, or the drop word's negative number."""
         cdef dns_notes notes
         cdef dns_query q
@@ -179,9 +267,11 @@ cdef class Stage:
             memcpy(address, PyBytes_AS_STRING(ip), 16)
         else:
             raise ValueError("ip is 4 or 16 octets.")
+        notes.client.port, notes.client.transport = port, transport
+        self.s.waited = 0
         notes.client.stream, notes.client.encrypted, notes.client.idle, notes.client.now = stream, encrypted, idle, wall
         cdef int n = dns_stage_answer(&self.s, &data[0] if data.shape[0] else NULL, data.shape[0], &notes.client,
-                                      address, <uint64_t>(now * 1e9), answer_room, &notes, &q)
+                                      address, <uint64_t>(now * 1e9), <uint64_t>wall * 1000000000, answer_room, &notes, &q)
         if n > 0:
             self.s.transports[1 if stream else 0] += 1
             return PyBytes_FromStringAndSize(<char *>answer_room, n)

@@ -101,12 +101,14 @@ PASS = Verdict("PASS", -2)
 class Answer:
     """Records with everything that can be said about them.
 
-    `share=True` lets the answer be stored for others, for its TTL and in its
-    view. `rcode` is a number or a name; `ede` a number, or a number and a text.
-    `soa` (an RR) goes with a negative answer in place of the one made up.
+    `share=True` lets the answer be given to others from C, for its TTL and in its
+    view, until the next reload; answers with `ede` or `scope` are not kept. `rcode` is
+    a number or a name; `ede` a number, or a number and a text.
+    `soa` (an RR) goes with a negative answer in place of the one made up. `scope` is the
+    length of the prefix that the answer is for, where it depends on `q.subnet`.
     """
 
-    __slots__ = ("additional", "authority", "ede", "rcode", "records", "share", "soa")
+    __slots__ = ("additional", "authority", "ede", "rcode", "records", "scope", "share", "soa")
 
     def __init__(
         self,
@@ -117,6 +119,7 @@ class Answer:
         authority: Iterable[RR] = (),
         additional: Iterable[RR] = (),
         soa: RR | None = None,
+        scope: int = 0,
     ) -> None:
         self.records = records
         self.share = share
@@ -125,6 +128,7 @@ class Answer:
         self.authority = tuple(authority)
         self.additional = tuple(additional)
         self.soa = soa
+        self.scope = scope
 
 
 Returned = RR | Answer | Verdict | Iterable[RR]

@@ -190,6 +190,7 @@ def to_result(
     if answer.ede:
         result.ede.append(answer.ede)
     result.share = answer.share
+    result.scope = answer.scope
     if answer.rcode in (rrtypes.NXDOMAIN, rrtypes.NOERROR):
         if not result.answer and not result.authority:
             result.authority = (

@@ -6,10 +6,14 @@ Sans-io and without state. Imports zone, result, names, proofs, rrtypes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from . import names, proofs, rrtypes
 from .result import Result
 from .zone import Node, RRset, Zone
+
+if TYPE_CHECKING:
+    from .question import Question
 
 MOST_LINKS = 16
 MOST_ALIASES = 8
@@ -50,14 +54,31 @@ class Zones:
         return len(self.by_key)
 
 
-def answer(zones: Zones, qname: bytes, qtype: int, *, do: bool = False, minimal: bool = True) -> Result:
+def asked(zones: Zones, q: Question) -> Result | None:
+    """The answer to a question from the zones of a step, as its service wants it; None where none of them is meant."""
+    query, service = q.query, q.service
+    if zones.find(query.key, query.qtype) is None:
+        return None
+    whole = service.whole_any and query.qtype in (rrtypes.ANY, rrtypes.RRSIG)
+    if whole and not q.stream:
+        truncated = Result(aa=True)
+        truncated.tc = True
+        return truncated
+    return answer(
+        zones, query.name, query.qtype, do=query.do, minimal=service.minimal, whole=whole and q.stream
+    )
+
+
+def answer(
+    zones: Zones, qname: bytes, qtype: int, *, do: bool = False, minimal: bool = True, whole: bool = False
+) -> Result:
     """The answer to (qname, qtype, IN) from these zones.
 
     `do` adds signatures and proofs of signed zones. REFUSED when no zone
-    encloses the name. `minimal=False` adds addresses for MX and SRV, and all
-    RRsets for ANY.
+    encloses the name. `minimal=False` adds addresses for MX and SRV;
+    `whole` gives all RRsets for ANY and RRSIG.
     """
-    return _Search(zones, qname, qtype, do, minimal).run()
+    return _Search(zones, qname, qtype, do, minimal, whole).run()
 
 
 class _Search:
@@ -71,17 +92,19 @@ class _Search:
         "owners",
         "qtype",
         "result",
+        "whole",
         "zone",
         "zones",
     )
 
-    def __init__(self, zones: Zones, qname: bytes, qtype: int, do: bool, minimal: bool) -> None:
+    def __init__(self, zones: Zones, qname: bytes, qtype: int, do: bool, minimal: bool, whole: bool) -> None:
         self.zones = zones
         self.name = qname
         self.key = qname.lower()
         self.qtype = qtype
         self.do = do
         self.minimal = minimal
+        self.whole = whole
         self.result = Result(aa=True)
         self.owners: set[bytes] = set()
         self.dnames: set[bytes] = set()
@@ -172,10 +195,12 @@ class _Search:
             sigs = node.get(rrtypes.RRSIG)
             if not sigs:
                 return None
+            if self.whole:
+                return [sigs]
             covered = min(data[:2] for data in sigs.rdatas)
             return [RRset(sigs.owner, sigs.type, sigs.ttl, [d for d in sigs.rdatas if d[:2] == covered])]
         plain = [rrset for rtype, rrset in node.items() if rtype != rrtypes.RRSIG]
-        if not self.minimal:
+        if self.whole:
             return plain
         if rrtypes.CNAME in node:
             return [node[rrtypes.CNAME]]

@@ -22,6 +22,7 @@ from .._native import dns as native
 from ..address import Address
 from . import lookup, names
 from .access import Prefixes
+from .answering import RECURSERS
 from .answers import RR, Answer
 from .cache import Key
 from .handlers import Handler, HandlerFailed
@@ -50,6 +51,7 @@ ANSWERS = {
     "refused": native.REFUSED,
     "drop": native.DROP_IT,
 }
+TRANSPORTS = {"udp": 0, "tcp": 1, "tls": 2, "https": 3}
 LOOPBACK = Address("127.0.0.1", 0)
 _EDE = {"loading": 14, "expired": 24}
 
@@ -99,16 +101,17 @@ class NativeHalf:
         self.service = service
         secrets = tuple(service.cookies.secrets) if service.cookies else ()
         self.server = native.Server(
-            id=(service.id or "").encode()[:64], secrets=secrets, udp_max=service.udp_size
+            id=(service.id or "").encode()[:64], secrets=secrets, udp_max=service.udp_size, ecs=service.ecs
         )
-        limit = service.limit
-        made = native.RateLimit(limit.rate, limit.burst, slip=limit.slip) if limit is not None else None
+        limit, times = service.limit, round(1 / RECURSERS) if service.recursive else 1
+        made = native.RateLimit(limit.rate * times, limit.burst * times, slip=limit.slip) if limit else None
         trusted = limit.trusted if limit is not None else Prefixes()
         self.views = views_of(service)
         clients = [view.clients for view in self.views]
         self.stage = native.Stage(
-            self.server, ranges(service.may_query, service.may_recurse, trusted, clients), made
+            self.server, ranges(service.may_query, service.may_recurse, trusted, clients, service.silent)
         )
+        self.stage.set_limit(made, times)
         kind = type("AskedQuestion", (AskedQuestion,), {"__slots__": (), "service": service})
         self.dispatcher = native.Dispatcher(
             self.stage,
@@ -119,7 +122,10 @@ class NativeHalf:
             record=RR,
             answer=Answer,
         )
-        self.cache: Any = native.Cache(service.cache_size) if cacheable(service) else None
+        self.forwards = cacheable(service)
+        self.cache: Any = native.Cache(service.cache_size) if self.forwards else None
+        self._rules: native.Rules | None = None
+        self._sharing = bytearray()
         self.stage.prefetch = self._prefetch
         self._again: set[asyncio.Task[None]] = set()
         self._secrets = secrets
@@ -176,6 +182,7 @@ class NativeHalf:
                 tuple(id(s) for s in self.service.steps),
                 sum(map(len, [*self.service.handlers.exact.values(), *self.service.handlers.wild.values()])),
                 bool(self.service.watchers),
+                id(self.service.query_log),
                 tuple(self.service.cookies.secrets) if self.service.cookies else (),
             )
             if seen == self._seen:
@@ -214,6 +221,9 @@ class NativeHalf:
         service = self.service
         images: dict[int, tuple[Zone, int, native.Image]] = {}
         rules, groups = _handlers(service.handlers)
+        if rules is not None and self.cache is None:
+            self.cache = native.Cache(service.cache_size)
+        sharing = bytearray(1 << 16 if len(groups) >= 65_000 else len(groups))
         closed = not service.native or bool(service.watchers)
         views = [
             {
@@ -221,18 +231,26 @@ class NativeHalf:
                 "lists": [group for step in steps if (group := _group(step))],
                 "zones_first": bool(steps) and hasattr(steps[0], "zones"),
                 "final": len(steps) == len(whole),
-                "cache": self.cache,
+                "cache": self.cache if self.forwards else None,
                 "python": rules,
+                "shared": self.cache,
+                "sharing": sharing if rules is not None else None,
+                "id": number,
+                "whole_any": service.whole_any,
+                "generous": not service.minimal,
                 "recursive": service.recursive,
                 "closed": closed,
                 "note_blocked": bool(service.blocked),
             }
-            for steps, whole in zip(chains, self._chains(), strict=True)
+            for number, (steps, whole) in enumerate(zip(chains, self._chains(), strict=True))
         ]
         secrets = tuple(service.cookies.secrets) if service.cookies else ()
 
         def install() -> None:
             self._images = images
+            self._rules, self._sharing = rules, sharing
+            log = service.query_log
+            self.stage.set_log(log.ring if log is not None else None)
             if secrets != self._secrets:
                 self._secrets = secrets
                 self.server.roll(secrets[:2])
@@ -263,6 +281,17 @@ class NativeHalf:
     def keep(self, packet: bytes, reply: bytes) -> None:
         """Put the answer of a forwarder into the stage's cache; `reply` is the whole of it, without OPT."""
         self.cache.put(native.Question.parse(self.server, packet), reply, self.service.clock())
+
+    def share(self, q: Any, packet: bytes, reply: bytes) -> None:
+        """Put the answer of a handler there for all clients of the view (spec section 10)."""
+        found = self._rules.find(q.query.key) if self._rules is not None else None
+        question = native.Question.parse(self.server, packet)
+        if found is None or found[2] >= len(self._sharing) or question.verdict:
+            return
+        host = q.client.host
+        view = next((i for i, view in enumerate(self.views) if host in view.clients), len(self.views))
+        self.cache.put(question, reply, self.service.clock(), view=view + native.SHARED)
+        self._sharing[found[2]] = 1
 
     def flush(self, name: bytes | None = None, *, tree: bool = False, rtype: int = 0) -> None:
         """Forget cached answers. Loop thread only."""
@@ -310,6 +339,8 @@ class NativeHalf:
             stream=transport != "udp",
             encrypted=encrypted,
             idle=idle,
+            port=client.port,
+            transport=TRANSPORTS.get(transport, 3),
         )
 
 
@@ -333,7 +364,11 @@ def views_of(service: Service) -> list[View]:
 
 
 def ranges(
-    query: Prefixes, recursion: Prefixes, trusted: Prefixes, views: Sequence[Prefixes] = ()
+    query: Prefixes,
+    recursion: Prefixes,
+    trusted: Prefixes,
+    views: Sequence[Prefixes] = (),
+    silent: bool = False,
 ) -> list[tuple[bytes, int]]:
     """The ranges of addresses between which the meaning changes, IPv4 as ::ffff:a.b.c.d.
 
@@ -354,7 +389,7 @@ def ranges(
         if mapped <= edge < mapped + (1 << 32):
             host = str(ipaddress.IPv4Address(edge - mapped))
         meaning = next((number for number, clients in enumerate(views) if host in clients), len(views))
-        meaning |= native.MAY_QUERY if host in query else 0
+        meaning |= native.MAY_QUERY if host in query else native.SILENT if silent else 0
         meaning |= native.MAY_RECURSE if host in recursion else 0
         meaning |= native.TRUSTED if host in trusted else 0
         if not found or found[-1][1] != meaning:

@@ -6,10 +6,11 @@ Imports query, names, rrtypes; dnslib and dnspython only when asked for.
 from __future__ import annotations
 
 import importlib
+import ipaddress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import missing_extra
-from . import names, rrtypes
+from . import edns, names, rrtypes
 from .query import Query
 
 if TYPE_CHECKING:
@@ -30,6 +31,17 @@ class QuestionVerbs:
     @property
     def type(self) -> str:
         return rrtypes.type_name(self.query.qtype)
+
+    @property
+    def subnet(self) -> Any:
+        """The client's network as it says (RFC 7871), an `ipaddress` network; None unless `Service(ecs=True)`."""
+        data = self.query.options.get(edns.ECS) if self.service.ecs else None
+        if data is None:
+            return None
+        family, source, _, octets = edns.parse_ecs(data)
+        if family not in (1, 2):
+            return None
+        return ipaddress.ip_network((octets.ljust(4 if family == 1 else 16, b"\0"), source))
 
     @property
     def message(self) -> Any:

@@ -41,19 +41,20 @@ class RateLimit:
         self.slip = slip
         self.trusted = Prefixes(trusted)
         self.mask = slots - 1
-        self.levels = array("f", bytes(4 * slots))
-        self.times = array("f", bytes(4 * slots))
+        self.slots = slots
+        self.levels = self.times = array("f")
         self.key = os.urandom(16)
         self.limited = 0
         self.counters = {"answered": 0, "slipped": 0, "dropped": 0}
         self.start: float | None = None
 
-    def decide(self, host: str, now: float) -> str:
-        """What to do with a reply to this address."""
+    def decide(self, host: str, now: float, share: float = 1.0) -> str:
+        """What to do with a reply to this address, which counts as `share` of one."""
         if host in self.trusted:
             return "answer"
         if self.start is None:
             self.start = now
+            self.levels, self.times = (array("f", bytes(4 * self.slots)) for _ in range(2))
         since = now - self.start
         over = False
         for slot, multiplier in self._slots(host):
@@ -62,7 +63,7 @@ class RateLimit:
             if level >= self.burst * multiplier:
                 over = True
             else:
-                level += 1.0
+                level += share
             self.levels[slot] = level
             self.times[slot] = since
         if not over:

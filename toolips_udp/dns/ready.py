@@ -33,7 +33,7 @@ def ready(
     if table.handlers:
         add_handlers(service, folder / table.handlers)
     if table.query_log:
-        service.watchers.append(QueryLog(folder / table.query_log, table.query_log_sample).note)
+        service.query_log = QueryLog(folder / table.query_log, table.query_log_sample)
     control.install(service)
     metrics.install(service)
     return service

@@ -18,7 +18,7 @@ class Result:
     """
 
     __slots__ = (
-        "aa", "ad", "additional", "answer", "authority", "ede", "glue", "rcode", "share", "source", "tc",
+        "aa", "ad", "additional", "answer", "authority", "ede", "glue", "rcode", "scope", "share", "source", "tc",
         "zone",
     )  # fmt: skip
 
@@ -34,6 +34,7 @@ class Result:
         self.ede: list[tuple[int, str]] = []
         self.source = "zone"
         self.share = False
+        self.scope = 0
         self.zone: object = None
 
     def texts(self) -> dict[str, list[str]]:

@@ -127,10 +127,7 @@ class Secondary:
                 self._serve(Zone.load(path, names.to_text(origin)))
 
     def ask(self, q: Question) -> Result | None:
-        query = q.query
-        if self.zones.find(query.key, query.qtype) is None:
-            return None
-        return lookup.answer(self.zones, query.name, query.qtype, do=query.do)
+        return lookup.asked(self.zones, q)
 
     def _serve(self, zone: Zone) -> None:
         before, self.zone = self.zone, zone

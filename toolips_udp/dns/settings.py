@@ -9,7 +9,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -39,6 +39,7 @@ class Tls(Base):
 class Access(Base):
     query: list[str] = msgspec.field(default_factory=lambda: ["any"])
     recursion: list[str] = msgspec.field(default_factory=lambda: list(LOOPBACK))
+    silent: bool = False
 
 
 class CacheSize(Base):
@@ -57,6 +58,9 @@ class ServiceTable(Base):
     admin: str | None = None
     query_log: str | None = None
     query_log_sample: float = 1.0
+    any: Literal["minimal", "all"] = "minimal"
+    minimal: bool = True
+    ecs: bool = False
 
 
 class Peer(Base):
@@ -125,7 +129,7 @@ class Config(Base):
     blocklist: list[BlocklistTable] = []
     local: list[LocalTable] = []
     view: list[ViewTable] = []
-    limit: LimitTable | None = None
+    limit: LimitTable = msgspec.field(default_factory=LimitTable)
     rebinding: bool = False
 
 
@@ -191,9 +195,15 @@ def build(
         id=table.id,
         tls=(str(folder / table.tls.certificate), str(folder / table.tls.key)) if table.tls else None,
         access={"query": table.access.query, "recursion": table.access.recursion},
-        limit=RateLimit(limit.rate, limit.burst, slip=limit.slip, trusted=limit.trusted) if limit else None,
+        limit=RateLimit(limit.rate, limit.burst, slip=limit.slip, trusted=limit.trusted)
+        if limit.rate
+        else None,
         transfers=transfers,
         cache_size=octets(table.cache.size),
+        silent=table.access.silent,
+        any=table.any,
+        minimal=table.minimal,
+        ecs=table.ecs,
     )
 
 

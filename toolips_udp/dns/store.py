@@ -82,10 +82,7 @@ class ZoneStore:
         self.touched: list[Callable[[], None]] = []
 
     def ask(self, q: Question) -> Result | None:
-        query = q.query
-        if self.zones.find(query.key, query.qtype) is None:
-            return None
-        return lookup.answer(self.zones, query.name, query.qtype, do=query.do)
+        return lookup.asked(self.zones, q)
 
     # -- reading
 

@@ -12,6 +12,7 @@ from . import names, rrtypes
 from .access import Prefixes
 from .question import Question, derived
 from .result import Result, error
+from .steps import grouped, walk
 from .zone import RRset
 
 WELL_KNOWN = "64:ff9b::/96"
@@ -59,8 +60,6 @@ class View(Nested):
         transports: Iterable[str] = (),
         steps: Iterable[Any] = (),
     ) -> None:
-        from .service import grouped
-
         self.name = name
         self.clients = Prefixes(clients)
         self.transports = frozenset(transports)
@@ -76,7 +75,7 @@ class View(Nested):
         return self._ask(q)
 
     async def _ask(self, q: Question) -> Any:
-        found = await q.service.walk(self.steps, q)
+        found = await walk(self.steps, q)
         return found if found is not None else error(rrtypes.REFUSED, 20)
 
 
@@ -90,8 +89,6 @@ class DNS64(Nested):
     """
 
     def __init__(self, *steps: Any, prefix: str = WELL_KNOWN) -> None:
-        from .service import grouped
-
         self.steps = grouped(steps)
         try:
             self.prefix = ipaddress.IPv6Network(prefix)
@@ -114,12 +111,12 @@ class DNS64(Nested):
             mapped = self._mapped(query.key)
             if mapped is not None:
                 return await self._reverse(q, mapped)
-        found = await q.service.walk(self.steps, q)
+        found = await walk(self.steps, q)
         if query.qtype != rrtypes.AAAA or found is None or found == "drop" or (query.do and query.cd):
             return found
         if found.rcode != rrtypes.NOERROR or _useful(found):
             return found
-        plain = await q.service.walk(self.steps, derived(q, query.name, rrtypes.A))
+        plain = await walk(self.steps, derived(q, query.name, rrtypes.A))
         if plain is None or plain == "drop" or plain.rcode != rrtypes.NOERROR:
             return found
         return self._made(plain, found)
@@ -167,7 +164,7 @@ class DNS64(Nested):
 
     async def _reverse(self, q: Question, octets: bytes) -> Any:
         target = names.from_text(ipaddress.IPv4Address(octets).reverse_pointer)
-        found = await q.service.walk(self.steps, derived(q, target, rrtypes.PTR))
+        found = await walk(self.steps, derived(q, target, rrtypes.PTR))
         made = Result()
         made.source = "policy"
         made.answer.append(RRset(q.query.name, rrtypes.CNAME, 600, [target]))

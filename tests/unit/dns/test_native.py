@@ -160,7 +160,10 @@ def test_names_of_handlers_go_to_python_and_the_rest_of_the_zone_is_answered_by_
 
 def test_steps_in_front_of_the_zones_keep_them_in_python():
     zone = ours.Zone.from_text("@ 60 SOA a b 1 2 3 4 5\n@ NS a\n", "z.test")
-    for service in (ours.Service(ours.Local(), zone), ours.Service(ours.Local(), ours.View("v", steps=[zone]))):
+    for service in (
+        ours.Service(ours.Local(), zone),
+        ours.Service(ours.Local(), ours.View("v", steps=[zone])),
+    ):
         assert compiled(service)[1].answer(ask("z.test", "SOA").encode()) is None
     assert ours.Service(zone, native=False).stages() == []
     half, stage = compiled(ours.Service(zone, ours.Forward("192.0.2.1")))
@@ -223,7 +226,9 @@ def test_a_forwarded_answer_comes_from_c_the_second_time(server, peer):
 
 def test_the_stage_takes_the_cookies_of_yesterday_for_their_hour():
     midnight = 86_400 * 20_000
-    service = ours.Service(ours.Zone.from_text("@ 60 SOA a b 1 2 3 4 5\n@ 60 NS ns\nns 60 A 192.0.2.1", "example.org"))
+    service = ours.Service(
+        ours.Zone.from_text("@ 60 SOA a b 1 2 3 4 5\n@ 60 NS ns\nns 60 A 192.0.2.1", "example.org")
+    )
     wall = midnight - 600
     service.wall = lambda: wall
     half = service._native_half()
@@ -262,7 +267,11 @@ def test_views_are_answered_by_the_stage_each_client_from_its_own():
     blocking = ours.Blocklist()
     service = ours.Service(
         ours.View("office", clients=["10.0.0.0/8", "2001:db8::/32"], steps=[blocking, office]),
-        ours.View("world", clients=["192.0.2.0/24", "10.1.0.0/16"], steps=[world, zone_of("192.0.2.9", "other.test")]),
+        ours.View(
+            "world",
+            clients=["192.0.2.0/24", "10.1.0.0/16"],
+            steps=[world, zone_of("192.0.2.9", "other.test")],
+        ),
     )
     half = service._native_half()
 
@@ -271,7 +280,12 @@ def test_views_are_answered_by_the_stage_each_client_from_its_own():
         message = Message.parse(answer)
         return [record.rsplit(" ", 1)[1] for record in message.texts()["answer"]] or message.rcode
 
-    for host, address in (("10.0.0.7", "10.0.0.1"), ("10.1.0.7", "10.0.0.1"), ("2001:db8::1", "10.0.0.1"), ("192.0.2.77", "192.0.2.1")):
+    for host, address in (
+        ("10.0.0.7", "10.0.0.1"),
+        ("10.1.0.7", "10.0.0.1"),
+        ("2001:db8::1", "10.0.0.1"),
+        ("192.0.2.77", "192.0.2.1"),
+    ):
         assert said(host) == [address], host
     assert said("10.0.0.7", "ns.other.test") == 5 and said("192.0.2.77", "ns.other.test") == ["192.0.2.9"]
     assert said("198.51.100.1") == 5  # no view is for it

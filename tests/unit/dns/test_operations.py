@@ -1,15 +1,21 @@
 """Metrics, the query log, control commands and settings of a service (spec section 9)."""
 
 import json
+import time
+from types import SimpleNamespace
 
 import pytest
+from dns import message
+from dns.query import tcp as tcp_query
+from dns.query import udp as udp_query
 from prometheus_client.parser import text_string_to_metric_families
 
-from toolips_udp import dns
+from toolips_udp import TCP, UDP, dns
 from toolips_udp.dns import control, metrics, settings
-from toolips_udp.dns.querylog import QueryLog
+from toolips_udp.dns.querylog import QueryLog, line
 from toolips_udp.errors import StartError, ToolipsError
 
+native_dns = pytest.importorskip("toolips_udp._native.dns", reason="the native DNS is not built")
 ZONE = "@ 60 SOA a b 7 2 3 4 5\n@ 60 NS a\nwww 60 A 192.0.2.1\n"
 
 
@@ -34,30 +40,65 @@ def test_o4_metrics_are_prometheus_text_and_hold_no_name_of_a_client(dns_net):
     assert "127.0.0.1" not in made.text() and "www" not in made.text()
 
 
-def test_o5_the_query_log_writes_one_escaped_line_for_each_answer(dns_net, tmp_path):
-    log = QueryLog(tmp_path / "log")
-    service = dns.Service(dns.Zone.from_text(ZONE, "z.test"))
-    service.watchers.append(log.note)
-    client = dns_net.serve(service)
-    for name in ("www.z.test", "a\\010b\\027[31m.z.test", "x.other"):
-        client.ask(name)
+@pytest.mark.parametrize("native", [True, False], ids=["c", "python"])
+def test_o5_the_query_log_writes_one_escaped_line_for_each_answer(server, tmp_path, native):
+    service = dns.Service(dns.Zone.from_text(ZONE, "z.test"), native=native)
+    log = service.query_log = QueryLog(tmp_path / "log")
+
+    @service.answers("plain.z.test", "A")
+    def plain(q):
+        return dns.A("192.0.2.8")
+
+    @service.answers("later.z.test", "A")
+    async def later(q):
+        return dns.A("192.0.2.9")
+
+    running = server(service, mode=(UDP, TCP))
+    asked = [("WWW.z.test", False), ("a\\010b\\027[31m.z.test", False), ("x.other", False), ("plain.z.test", False),
+             ("later.z.test", False), ("www.z.test", True)]  # fmt: skip
+    for name, tcp in asked:
+        query = message.make_query(name, "A", use_edns=0, want_dnssec=name == "WWW.z.test")
+        (tcp_query if tcp else udp_query)(query, running.address.host, port=running.address.port, timeout=3)
     log.close()
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert [(line["name"], line["rcode"]) for line in lines] == [
-        ("www.z.test.", "NOERROR"),
-        ("a\\010b\\027[31m.z.test.", "NXDOMAIN"),
-        ("x.other.", "REFUSED"),
-    ]
-    assert lines[0]["client"] == "127.0.0.1" and lines[0]["source"] == "zone" and lines[2]["ede"] == 20
+    found = sorted((line["name"], line["rcode"], line["source"], line["transport"]) for line in lines)
+    assert found == sorted([
+        ("www.z.test.", "NOERROR", "zone", "udp"),
+        ("a\\010b\\027[31m.z.test.", "NXDOMAIN", "zone", "udp"),
+        ("x.other.", "REFUSED", "server" if native else "zone", "udp"),
+        ("plain.z.test.", "NOERROR", "python", "udp"),
+        ("later.z.test.", "NOERROR", "python", "udp"),
+        ("www.z.test.", "NOERROR", "zone", "tcp"),
+    ])  # fmt: skip
+    by_name = {line["name"]: line for line in lines if line["transport"] == "udp"}
+    assert by_name["x.other."]["ede"] == 20 and by_name["www.z.test."]["flags"] == "rd do"
+    assert all(line["client"] == "127.0.0.1" and abs(line["time"] - time.time()) < 60 for line in lines)
+    assert all(0 <= line["microseconds"] < 5_000_000 and line["type"] == "A" for line in lines)
+    if native:
+        assert running.counters["native_answers"] == 3  # the log takes nothing away from C
 
 
-def test_a_sampled_log_writes_a_share_of_the_answers(dns_net, tmp_path):
-    log = QueryLog(tmp_path / "log", sample=0.0)
+def test_o5_a_sampled_log_writes_a_share_of_the_answers_and_counts_what_it_lost(tmp_path):
     service = dns.Service(dns.Zone.from_text(ZONE, "z.test"))
-    service.watchers.append(log.note)
-    dns_net.serve(service).ask("www.z.test")
-    log.close()
-    assert (tmp_path / "log").read_text() == "" and log.lost == 0
+    service.query_log = QueryLog(tmp_path / "log", sample=0.1)
+    service.stages()
+    half = service.half
+    packet = dns.ask("www.z.test", "A").encode()
+    for _ in range(5000):
+        half.stage.answer(packet)
+    service.query_log.close()
+    assert 350 < len((tmp_path / "log").read_text().splitlines()) < 650 and service.query_log.lost == 0
+    ring = service.query_log.ring = native_dns.Log(1.0, entries=8)
+    service.query_log = SimpleNamespace(ring=ring)
+    half.refresh()
+    for _ in range(20):
+        half.stage.answer(packet)
+    assert len(ring.take(5)) == 5 and len(ring.take()) == 3 and ring.take() == [] and ring.lost == 12
+
+
+def test_o5_a_line_is_at_most_a_kibibyte_and_still_json(tmp_path):
+    facts = {"name": "\\001" * 250, "client": "::1", "rule": "x" * 200}
+    assert len(line(facts)) <= 1025 and json.loads(line(facts))["client"] == "::1"
 
 
 def test_o6_the_cache_is_dumped_and_flushed_by_name_tree_and_type(dns_net):
