@@ -6,8 +6,9 @@ dnslib is its codec on a uvloop DatagramProtocol. Ours: zone (the zone image), s
 store, which reloads), many (every `*.zone` of FOLDER/zones), python (a `def` handler), waiting (an
 `async def` that waits 100 ms), forward (asks BACKEND), blocking (a list, FOLDER/blocked.txt, before
 the zone). With LOAD, the program of the generator, every name of FOLDER/asked.txt is asked before
-"ready": what has a cache is measured with a full one. After "ready" each line on stdin makes one of
-ours reload and say how long that took.
+"ready": what has a cache is measured with a full one. After "ready" one of ours takes commands on
+stdin and answers each with a line of JSON: `reload` says how long that took, `held` how many answers
+its cache holds.
 """
 
 from __future__ import annotations
@@ -201,7 +202,10 @@ def ours(kind: str, folder: Path, backend: str, load: str) -> None:
     print("ready", server.address.port, flush=True)
 
     def commands() -> None:
-        for _ in sys.stdin:
+        for line in sys.stdin:
+            if line.strip() == "held":
+                print(json.dumps({"held": len(service.half.cache)}), flush=True)
+                continue
             began = time.perf_counter()
             problems = service.reload()
             print(json.dumps({"seconds": time.perf_counter() - began, "problems": problems}), flush=True)
