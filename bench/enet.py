@@ -1,13 +1,16 @@
-"""What an ENet message costs the server's CPU, next to libenet: echo, broadcast, joins, idle peers.
+"""What an ENet message costs the server's CPU, next to libenet and pyenet.
 
-The generator (`enet_load.c`) runs many clients on our own C host, so that it is
-faster than both servers; its own rate bounds the rates, not the CPU per message.
-libenet serves at most 4,095 peers, so the row of 10,000 has nobody beside it.
-Needs libenet-dev.
+Echo, broadcast, joins, refusals, overload, idle peers. The generator (`enet_load.c`)
+runs many clients on our own C host, so that it is faster than the servers; its own rate
+bounds the rates, not the CPU per message. libenet serves at most 4,095 peers, so the row
+of 10,000 has nobody beside it, and it passes a CONNECT that it has no place for by in
+silence, so ours, which answers, is held against libenet's cost of a join. Needs
+libenet-dev; pyenet where it is installed (a dash: it lost connections).
 """
 
 from __future__ import annotations
 
+import importlib.machinery
 import json
 import os
 import subprocess
@@ -18,9 +21,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 import harness as h
 
 HOST = "enet_host enet_half enet_receive enet_send enet_memory enet_wire enet_range enet_loose"
+PEERS = h.ROOT / "bench/peers"
 LIBENET = h.Contender("libenet", (str(h.BUILD / "enet"), "4095"))
-OURS = h.Contender("toolips_udp", (sys.executable, str(h.ROOT / "bench/peers/enet.py")))
-PER_MESSAGE, PER_JOIN = "cpu_us_per_message", "cpu_us_per_join"
+OURS = h.Contender("toolips_udp", (sys.executable, str(PEERS / "enet.py")))
+FULL = h.Contender("toolips_udp", (*OURS.command, "1000"))
+WORKING = h.Contender("toolips_udp", (*OURS.command, "1000", "work"))
+# -P: the folder of the script holds an enet.py of ours
+PYENET = h.Contender("pyenet", (sys.executable, "-P", str(PEERS / "enet_py.py"), "4095"))
+PER_MESSAGE, PER_JOIN, PER_ASK = "cpu_us_per_message", "cpu_us_per_join", "cpu_us_per_ask"
 ROWS: list[tuple[str, str, str, float]] = [
     ("100 peers x 4 in flight", "100 4 {s} echo", PER_MESSAGE, 1.0),
     ("1,000 peers x 1", "1000 1 {s} echo", PER_MESSAGE, 0.5),
@@ -28,6 +36,9 @@ ROWS: list[tuple[str, str, str, float]] = [
     ("200 bytes broadcast to 1,000 peers", "1000 1 {s} broadcast", PER_MESSAGE, 0.5),
     ("join and leave, 50 at a time", "50 1 {s} join", PER_JOIN, 1.5),
 ]
+OVERLOAD = {2: 0.80, 5: 0.70}
+"""Goodput over peak with a Python handler of some 20 us, by overload factor."""
+Sample = dict[str, object]
 
 
 def build() -> None:
@@ -37,54 +48,154 @@ def build() -> None:
     flags = ["-O2", "-std=gnu11", "-D_GNU_SOURCE", f"-I{h.ROOT}/native"]
     sources = [f"{h.ROOT}/native/{name}.c" for name in HOST.split()]
     load = [str(h.ROOT / "bench/enet_load.c"), *sources, "-o", str(h.BUILD / "enet_load")]
-    peer = [str(h.ROOT / "bench/peers/enet.c"), "-lenet", "-o", str(h.BUILD / "enet")]
+    peer = [str(PEERS / "enet.c"), "-lenet", "-o", str(h.BUILD / "enet")]
     for command in (load, peer):
         subprocess.run([*compiler, *flags, *command], check=True)
 
 
-def once(contender: h.Contender, options: str) -> dict[str, object]:
+def once(contender: h.Contender, options: str) -> Sample:
+    """One run of the generator against a fresh server."""
     with h.Served(contender) as served:
-        command = [str(h.BUILD / "enet_load"), str(served.port), str(served.process.pid), *options.split()]
-        done = subprocess.run(h.pinned(h.CLIENT_CORE, command), capture_output=True, text=True, timeout=120)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        found: dict[str, object] = json.loads(done.stdout)
-        if found["broken"]:
-            raise SystemExit(f"{contender.name}: {found['broken']} connections broke during {options!r}")
-        return found
+        return load(served, contender.name, options)
 
 
-def row(
-    name: str, pairs: list[tuple[dict[str, object], dict[str, object]]], key: str, target: float
+def load(served: h.Served, name: str, options: str) -> Sample:
+    command = [str(h.BUILD / "enet_load"), str(served.port), str(served.process.pid), *options.split()]
+    done = subprocess.run(h.pinned(h.CLIENT_CORE, command), capture_output=True, text=True, timeout=120)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: Sample = json.loads(done.stdout)
+    if found["broken"]:
+        raise Broke(f"{name}: {found['broken']} connections broke during {options!r}")
+    return found
+
+
+class Broke(SystemExit):
+    """A server lost connections that it should have kept."""
+
+
+def number(sample: Sample, key: str) -> float:
+    return float(sample[key])  # type: ignore[arg-type]
+
+
+def beside(
+    name: str, options: str, key: str, target: float, rounds: int, raw: dict[str, object]
 ) -> list[str]:
-    mine, theirs = [a for a, _ in pairs], [b for _, b in pairs]
+    """A row of ours next to libenet, and next to pyenet where that is installed."""
+    contenders = [OURS, LIBENET] + [PYENET] * (key == PER_MESSAGE and have_pyenet())
+    found: dict[str, list[Sample]] = {c.name: [] for c in contenders}
+    for each in range(rounds):
+        for contender in contenders if each % 2 == 0 else reversed(contenders):
+            if contender is PYENET and each > 1:
+                continue  # two rounds show where it stands
+            try:
+                found[contender.name].append(once(contender, options))
+            except Broke as error:
+                if contender is not PYENET:
+                    raise
+                print(error, file=sys.stderr)  # its row shows a dash
+                continue
+            figure = found[contender.name][-1][key]
+            print(f"  {name}: {contender.name} {figure}", file=sys.stderr)
+    raw[name] = found
+    mine, theirs, python = found[OURS.name], found[LIBENET.name], found.get(PYENET.name)
     ratio = h.ratio(mine, theirs, key)
     figures = [str(h.Spread.of(h.column(side, key))) for side in (mine, theirs)]
-    return [name, *figures, str(ratio), f"{target:.2f}", h.verdict(ratio, target)]
+    third = str(h.Spread.of(h.column(python, key))) if python else "-"
+    return [name, *figures, third, str(ratio), f"{target:.2f}", h.verdict(ratio, target)]
+
+
+def have_pyenet() -> bool:
+    """Whether pyenet is installed; this folder's own enet.py is not it."""
+    return any(
+        importlib.machinery.PathFinder.find_spec("enet", [path])
+        for path in sys.path
+        if "site-packages" in path
+    )
+
+
+def refused(rounds: int, seconds: float, raw: dict[str, object]) -> list[str]:
+    """CONNECTs that a full server refuses with a reason, in parts of what a join costs libenet."""
+    mine = [once(FULL, f"1000 50 {seconds} refused") for _ in range(rounds)]
+    joins: list[Sample] = raw["join and leave, 50 at a time"][LIBENET.name]  # type: ignore[index]
+    raw["refused"] = mine
+    raw["refused, libenet's silence"] = [
+        once(h.Contender("libenet", (LIBENET.command[0], "1000")), f"1000 50 {seconds} refused")
+    ]
+    ratio = h.Spread.of(number(a, PER_ASK) / number(b, PER_JOIN) for a, b in zip(mine, joins, strict=False))
+    figures = [str(h.Spread.of(h.column(mine, PER_ASK))), str(h.Spread.of(h.column(joins, PER_JOIN)))]
+    return [
+        "a CONNECT refused with its reason, beside a join",
+        *figures,
+        "-",
+        str(ratio),
+        "0.50",
+        h.verdict(ratio, 0.5),
+    ]
+
+
+def overload(rounds: int, seconds: float, raw: dict[str, object]) -> list[list[str]]:
+    """Answers a second when more comes than can be answered, over the most that a closed loop gets."""
+    shares: dict[int, list[float]] = {factor: [] for factor in OVERLOAD}
+    kept = []
+    for _ in range(rounds):
+        with h.Served(WORKING) as served:
+            closed = load(served, WORKING.name, f"200 4 {seconds} echo")
+            peak = number(closed, "rate")
+            for factor in OVERLOAD:
+                found = load(served, WORKING.name, f"200 {round(peak * factor / 1000)} {seconds} open")
+                shares[factor].append(number(found, "rate") / peak)
+                kept.append({"peak": peak, "factor": factor, **found})
+                print(
+                    f"  overload x{factor}: peak {peak:,.0f}/s, goodput {shares[factor][-1]:.0%}",
+                    file=sys.stderr,
+                )
+    raw["overload"] = kept
+    rows = []
+    for factor, target in OVERLOAD.items():
+        spread = h.Spread.of(shares[factor])
+        verdict = "met" if spread.low >= target else "missed" if spread.high < target else "inside the noise"
+        rows.append(
+            [
+                f"goodput at {factor} x peak, 20 us handler",
+                str(spread),
+                "-",
+                "-",
+                "-",
+                f">= {target:.2f}",
+                verdict,
+            ]
+        )
+    return rows
+
+
+def idle(rounds: int, seconds: float, raw: dict[str, object]) -> list[list[str]]:
+    """Ten thousand who say nothing but what keeps their connections."""
+    many = [once(OURS, f"10000 1 {max(seconds, 3)} idle") for _ in range(rounds)]
+    raw["10,000 idle"] = many
+    core = h.Spread.of(h.column(many, "core"))
+    size = h.Spread.of(number(s, "rss_per_peer") / 1024 for s in many)
+    return [
+        ["10,000 idle peers, share of a core", str(core), "-", "-", "-", "0.15", h.verdict(core, 0.15)],
+        ["10,000 idle peers, KiB each", str(size), "-", "-", "-", "4.00", h.verdict(size, 4.0)],
+    ]
 
 
 def main() -> None:
-    options = h.arguments(__doc__).parse_args()
+    parser = h.arguments(__doc__)
+    parser.set_defaults(seconds=1.0)
+    options = parser.parse_args()
+    rounds, seconds = options.rounds, options.seconds
     build()
     h.quiet_warning()
-    table = [["work", "CPU us each", "libenet's", "ratio", "target", ""]]
+    table = [["work", "CPU us each", "libenet's", "pyenet's", "ratio", "target", ""]]
     raw: dict[str, object] = {}
-    for name, load, key, target in ROWS:
-        pairs = []
-        for number in range(options.rounds):
-            order = [OURS, LIBENET] if number % 2 == 0 else [LIBENET, OURS]
-            found = {c.name: once(c, load.format(s=options.seconds)) for c in order}
-            pairs.append((found[OURS.name], found[LIBENET.name]))
-            print(f"  {name}: {[f'{side[key]:.2f}' for side in pairs[-1]]}", file=sys.stderr)
-        raw[name] = pairs
-        table.append(row(name, pairs, key, target))
-    many = [once(OURS, f"10000 1 {max(options.seconds, 3)} idle") for _ in range(options.rounds)]
-    raw["10,000 idle"] = many
-    core = h.Spread.of(h.column(many, "core"))
-    size = h.Spread.of(float(s["rss_per_peer"]) / 1024 for s in many)  # type: ignore[arg-type]
-    table.append(["10,000 idle peers, share of a core", str(core), "-", "-", "0.15", h.verdict(core, 0.15)])
-    table.append(["10,000 idle peers, KiB each", str(size), "-", "-", "4.00", h.verdict(size, 4.0)])
-    settings = {"rounds": options.rounds, "seconds": options.seconds, "server core": 0, "generator core": 1}
+    for name, work, key, target in ROWS:
+        table.append(beside(name, work.format(s=seconds), key, target, rounds, raw))
+    table.append(refused(rounds, seconds, raw))
+    table += overload(min(rounds, 3), seconds, raw)
+    table += idle(min(rounds, 3), seconds, raw)
+    settings = {"rounds": rounds, "seconds": seconds, "server core": 0, "generator core": 1}
     if options.dry:
         print(h.markdown(table))
     else:

@@ -1,11 +1,13 @@
 /* Many ENet clients in one program, on our own C host so that the generator is
  * faster than what it measures. Prints one line of JSON.
  *
- * usage: enet_load PORT PID PEERS INFLIGHT SECONDS echo|broadcast|join|idle
+ * usage: enet_load PORT PID PEERS INFLIGHT SECONDS echo|broadcast|join|idle|refused|open
  *   echo       each peer keeps INFLIGHT reliable messages of 64 bytes in flight
  *   broadcast  one peer asks for a broadcast as soon as the last one has arrived
  *   join       connections are opened and closed, PEERS at a time
  *   idle       all connected, nothing said
+ *   refused    PEERS fill the server, then CONNECTs of a stranger come at INFLIGHT thousand a second
+ *   open       unsequenced messages of 64 bytes at INFLIGHT thousand a second, answered or not
  */
 #include "enet_loose.h"
 
@@ -28,7 +30,8 @@ typedef struct wire {
     struct iovec iov[OUT];
     uint8_t bytes[OUT][1500];
     unsigned waiting;
-    unsigned opened;
+    unsigned opened, peers;
+    en_peer *peer[PER_HOST];
 } wire;
 
 static wire *wires[HOSTS];
@@ -123,6 +126,8 @@ static void events(wire *w)
         en_event e = *en_event_at(w->host, i);
         if (e.kind == EN_EVENT_JOIN) {
             joins++;
+            if (w->peers < PER_HOST)
+                w->peer[w->peers++] = e.peer;
             if (mode == 'e')
                 for (int k = 0; k < inflight; k++)
                     say(w, e.peer, body, sizeof body);
@@ -179,6 +184,62 @@ static void spin(uint64_t until, int (*enough)(void))
     }
 }
 
+/* Many CONNECTs of one stranger, each with an id of its own, `thousands` a second until `end`. */
+static uint64_t strangers(double thousands, uint64_t start, uint64_t end)
+{
+    wire *w = calloc(1, sizeof *w);
+    w->fd = socket(AF_INET, SOCK_DGRAM, 0);
+    if (connect(w->fd, &server.sa, sizeof server.in4))
+        return 0;
+    uint64_t count = 0;
+    for (uint64_t at; (at = now()) < end;) {
+        uint64_t due = (uint64_t)((double)(at - start) * thousands / 1e6);
+        for (int n = 0; count < due && n < OUT; n++, count++) {
+            uint8_t bytes[64], *to = en_header_write(bytes, EN_NO_ID, 0, 1, (uint16_t)(at / 1000000));
+            en_command c = {.type = EN_CONNECT, .flags = EN_FLAG_ACK, .channel = EN_CONTROL, .number = 1};
+            c.u.greeting = (en_greeting){.peer_id = (uint16_t)(count % EN_NO_ID), .incoming_session = 255,
+                                         .outgoing_session = 255, .mtu = EN_MTU, .window = EN_WINDOW_MOST,
+                                         .channels = 2, .interval = 5000, .acceleration = 2, .deceleration = 2};
+            en_put32(c.u.greeting.connect_id, (uint32_t)count);
+            to = en_command_write(to, &c);
+            leave(w, bytes, (uint32_t)(to - bytes), &server);
+        }
+        flush(w);
+        static uint8_t in[64];
+        while (recv(w->fd, in, sizeof in, MSG_DONTWAIT) > 0)
+            got_messages++; /* a refusal */
+        for (int i = 0; i < wire_count; i++)
+            turn(wires[i]);
+        if (count >= due)
+            usleep(100);
+    }
+    return count;
+}
+
+/* Messages at a rate, whether answered or not, each peer in its turn. */
+static uint64_t open_loop(double thousands, uint64_t start, uint64_t end)
+{
+    static const uint8_t body[64] = "open";
+    uint64_t count = 0;
+    uint32_t turns = 0;
+    for (uint64_t at; (at = now()) < end;) {
+        uint64_t due = (uint64_t)((double)(at - start) * thousands / 1e6);
+        for (int n = 0; count < due && n < 256; n++, count++) {
+            wire *w = wires[turns % (uint32_t)wire_count];
+            en_peer *p = w->peer[turns / (uint32_t)wire_count % w->peers];
+            en_block *b = en_payload(w->host, body, sizeof body);
+            en_send(w->host, p, b, 0, EN_UNSEQUENCED, 0);
+            en_payload_drop(w->host, b);
+            turns++;
+        }
+        for (int i = 0; i < wire_count; i++)
+            turn(wires[i]);
+        if (count >= due)
+            usleep(50);
+    }
+    return count;
+}
+
 static uint64_t wanted;
 static int all_joined(void) { return joins >= wanted; }
 static int all_heard(void) { return got_messages >= wanted; }
@@ -233,8 +294,8 @@ int main(int argc, char **argv)
     uint64_t start = now(), got = got_messages, out = sent_datagrams, in = joins, gone = leaves;
     double cpu = server_cpu();
     uint64_t end = start + (uint64_t)(seconds * 1e9);
+    uint64_t asked = 0;
     if (mode == 'b') {
-        uint64_t asked = 0;
         en_peer *speaker = en_connect(wires[0]->host, now(), &server, 2, 0);
         wanted = joins + 1;
         spin(now() + 2000000000u, all_joined);
@@ -251,6 +312,10 @@ int main(int argc, char **argv)
         }
         in = joins;
         joined = asked;
+    } else if (mode == 'r') {
+        asked = strangers(inflight, start, end);
+    } else if (mode == 'o') {
+        asked = open_loop(inflight, start, end);
     } else {
         spin(end, NULL);
     }
@@ -259,11 +324,12 @@ int main(int argc, char **argv)
     uint64_t messages = got_messages - got;
     printf("{\"mode\": \"%s\", \"peers\": %d, \"inflight\": %d, \"joined\": %llu, \"seconds\": %.3f, \"messages\": %llu, "
            "\"rate\": %.0f, \"sent\": %llu, \"cpu\": %.4f, \"cpu_us_per_message\": %.4f, \"joins\": %llu, "
-           "\"cpu_us_per_join\": %.3f, \"left\": %llu, \"broken\": %llu, \"rss_per_peer\": %.0f, \"core\": %.4f}\n",
+           "\"cpu_us_per_join\": %.3f, \"asked\": %llu, \"cpu_us_per_ask\": %.4f, \"left\": %llu, \"broken\": %llu, \"rss_per_peer\": %.0f, \"core\": %.4f}\n",
            argv[6], peers, inflight, (unsigned long long)joined, took, (unsigned long long)messages,
            (double)messages / took, (unsigned long long)(sent_datagrams - out), cpu,
            messages ? cpu / (double)messages * 1e6 : 0, (unsigned long long)(joins - in),
-           joins > in ? cpu / (double)(joins - in) * 1e6 : 0, (unsigned long long)(leaves - gone),
+           joins > in ? cpu / (double)(joins - in) * 1e6 : 0, (unsigned long long)asked,
+           asked ? cpu / (double)asked * 1e6 : 0, (unsigned long long)(leaves - gone),
            (unsigned long long)broken, (double)(server_rss() - empty) / (peers ? peers : 1), cpu / took);
     return 0;
 }

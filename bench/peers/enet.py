@@ -1,19 +1,26 @@
-"""Our ENet server as a contender: echoes, or broadcasts 200 bytes for each message that begins with B."""
+"""Our ENet server as a contender: echoes, or broadcasts 200 bytes for each message that begins with B.
+
+usage: python enet.py [PEERS [work]]. With `work` the handler counts for some 20 us before it echoes.
+"""
 
 from __future__ import annotations
 
 import signal
+import sys
 import types
 
 import toolips_udp as t
 from toolips_udp.game import UNSEQUENCED, Game
 
 NEWS = bytes(200)
-game = Game(channels=2, max_peers=20_000)
+game = Game(channels=2, max_peers=int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+WORK = range(1000 if sys.argv[2:] else 0)
 
 
 @game.on_message
 def echo(peer, m):  # type: ignore[no-untyped-def]
+    for _ in WORK:
+        pass
     if m.data[:1] == b"B":
         game.broadcast(NEWS, 1, UNSEQUENCED)
     else:
