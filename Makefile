@@ -27,12 +27,12 @@ build: $(VENV)/made
 
 # the quick suite, then what needs the machine to itself
 test: build
-	$(PYTEST) -n 2 --dist loadgroup -m "not alone and not long"
-	$(PYTEST) -m "alone and not long"
+	$(PYTEST) -n 2 --dist loadgroup -m "not alone and not long and not peers"
+	$(PYTEST) -m "alone and not long and not peers"
 
-# everything: long tests, and a piece of the simulation farm
+# everything: long tests, those beside other servers, and a piece of the simulation farm
 test-all: test
-	$(PYTEST) -m long
+	$(PYTEST) -m "long or peers"
 	$(MAKE) sanitize
 	$(MAKE) farm SEEDS=200
 

@@ -18,10 +18,13 @@ from toolips_udp import dns as ours
 from .test_dns_peers import Nsd
 
 NEEDED = ("ldns-keygen", "ldns-signzone", "nsd")
-pytestmark = pytest.mark.skipif(
-    any(shutil.which(program) is None for program in NEEDED),
-    reason="needs ldns-keygen, ldns-signzone and nsd (apt install ldnsutils nsd)",
-)
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.skipif(
+        any(shutil.which(program) is None for program in NEEDED),
+        reason="needs ldns-keygen, ldns-signzone and nsd (apt install ldnsutils nsd)",
+    ),
+]
 ZONE = """$ORIGIN e.test.
 @ 300 SOA ns h 1 3600 600 86400 60
 @ 300 NS ns

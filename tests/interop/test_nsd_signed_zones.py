@@ -21,6 +21,7 @@ from toolips_udp._native import dns as native
 
 NSD, SIGN, KEYGEN = (shutil.which(tool) for tool in ("nsd", "dnssec-signzone", "dnssec-keygen"))
 SERVER = native.Server(secrets=())
+pytestmark = pytest.mark.peers
 ZONE = """$ORIGIN signed.test.
 $TTL 300
 @ SOA ns1 admin 7 3600 600 86400 60

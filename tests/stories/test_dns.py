@@ -60,23 +60,29 @@ def test_a_ns2_nodata_nxdomain_and_refused(running):
     assert reply.rcode() == dns.rcode.REFUSED
 
 
+def strange(rng, good):
+    """Octets at random, a good question with one bit flipped, or one cut short."""
+    kind = rng.randrange(3)
+    if kind == 0:
+        return rng.randbytes(rng.randrange(60))
+    if kind == 1:
+        data = bytearray(good)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        return bytes(data)
+    return good[: rng.randrange(len(good))]
+
+
 def test_a_ns3_random_packets_are_dropped_or_answered_and_the_server_goes_on(running, peer):
+    packets = 100_000
     rng = random.Random(3)
     client = peer(running.address)
     good = dns.message.make_query("www.example.test", "A").to_wire()
-    for round_ in range(20):
+    for round_ in range(packets // 500):
         for _ in range(500):
-            kind = rng.randrange(3)
-            if kind == 0:
-                client.send(rng.randbytes(rng.randrange(60)))
-            elif kind == 1:
-                data = bytearray(good)
-                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-                client.send(data)
-            else:
-                client.send(good[: rng.randrange(len(good))])
+            client.send(strange(rng, good))
         _, reply = asked(running, "www.example.test", "A")
         assert reply.answer, round_
+    assert running.counters["received"] >= packets
     broken = peer(running.address)
     assert broken.ask(struct.pack("!HHHHHH", 1, 0x7800, 1, 0, 0, 0)) == struct.pack(
         "!HHHHHH", 1, 0xF804, 0, 0, 0, 0
@@ -187,14 +193,20 @@ TABLE = [
 ]
 
 
+@pytest.fixture(params=[True, False], ids=["c", "python"])
+def either(server, request):
+    """A server that answers from C, and one that does so in Python."""
+    return server(ours.Service(ours.Zone.from_text(ZONE), id="ns1", native=request.param), mode=(UDP, TCP))
+
+
 @dig
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 @pytest.mark.parametrize(
     ("options", "rcode", "flags", "text", "version"), TABLE, ids=[row[0] for row in TABLE]
 )
-def test_rfc_8906_every_query_gets_the_expected_reply(running, options, rcode, flags, text, version, tcp):
+def test_rfc_8906_every_query_gets_the_expected_reply(either, options, rcode, flags, text, version, tcp):
     words = options.split()
-    command = ["dig", "@127.0.0.1", "-p", str(running.address.port), "+tries=1", "+time=3", "+norec", "+noad"]
+    command = ["dig", "@127.0.0.1", "-p", str(either.address.port), "+tries=1", "+time=3", "+norec", "+noad"]
     if words[-1].startswith("+"):
         words.append("soa")
     command += ["example.test", words[-1], *words[:-1], "+tcp" if tcp else "+notcp"]
@@ -210,6 +222,33 @@ def test_rfc_8906_every_query_gets_the_expected_reply(running, options, rcode, f
         assert text[1:] not in out, out
     else:
         assert text in out, out
+
+
+@dig
+@pytest.mark.parametrize("native", [True, False], ids=["c", "python"])
+def test_rfc_8906_a_key_that_is_too_long_is_truncated_at_the_size_of_the_client(server, native):
+    keys = "".join(f"@ 60 DNSKEY 257 3 13 {'A' * 80}{i}{'A' * 7}\n" for i in range(9))
+    running = server(ours.Service(ours.Zone.from_text(ZONE + keys), native=native), mode=(UDP, TCP))
+
+    def ask(*words):
+        command = [
+            "dig",
+            "@127.0.0.1",
+            "-p",
+            str(running.address.port),
+            "+norec",
+            "+noad",
+            "+nocookie",
+            "+dnssec",
+        ]
+        command += ["+bufsize=512", "+ignore", *words, "example.test", "dnskey"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+
+    out = ask()
+    assert re.search(r"flags: qr aa tc;", out) and "EDNS: version: 0" in out
+    assert int(re.search(r"MSG SIZE  rcvd: (\d+)", out)[1]) <= 512
+    whole = ask("+tcp")
+    assert "flags: qr aa;" in whole and whole.count("257 3 13") == 9
 
 
 @kdig
@@ -257,6 +296,47 @@ def test_an_update_is_refused_politely(running, peer):
     update.add("new", 60, "A", "192.0.2.1")
     reply = dns.message.from_wire(peer(running.address).ask(update.to_wire()))
     assert reply.rcode() == dns.rcode.REFUSED and str(reply.sections[0][0].name) == "example.test."
+
+
+def tool(name, package):
+    return pytest.mark.skipif(
+        shutil.which(name) is None, reason=f"{name} is not installed (Debian: {package})"
+    )
+
+
+@tool("drill", "ldnsutils")
+@pytest.mark.parametrize("flag", ["-u", "-t"], ids=["udp", "tcp"])
+def test_drill_gets_an_answer_and_the_extended_error(running, flag):
+    def drill(*words):
+        command = ["drill", flag, "-p", str(running.address.port), *words, "@127.0.0.1"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+
+    out = drill("www.example.test", "A")
+    assert "rcode: NOERROR" in out and "192.0.2.1" in out and "aa" in out
+    assert "rcode: NXDOMAIN" in drill("nx.example.test", "A")
+    assert "rcode: REFUSED" in drill("www.example.org", "A")
+
+
+@tool("delv", "bind9-dnsutils")
+def test_delv_takes_the_answers_of_a_forwarder_as_they_are(running, server):
+    resolver = server(ours.Service(ours.Forward(f"udp://{running.address}")), mode=(UDP, TCP))
+    command = ["delv", "+noroot", "@127.0.0.1", "-p", str(resolver.address.port), "-i"]
+    found = subprocess.run([*command, "www.example.test", "A"], capture_output=True, text=True, timeout=15)
+    assert "192.0.2.1" in found.stdout, found.stdout + found.stderr
+    found = subprocess.run([*command, "nx.example.test", "A"], capture_output=True, text=True, timeout=15)
+    assert "ncache nxdomain" in found.stdout + found.stderr
+
+
+@tool("nsupdate", "bind9-dnsutils")
+@pytest.mark.parametrize("flag", [None, "-v"], ids=["udp", "tcp"])
+def test_x7_nsupdate_is_refused_politely(running, flag):
+    update = "zone example.test.\nupdate add new.example.test. 60 A 192.0.2.9\nsend\n"
+    script = f"server 127.0.0.1 {running.address.port}\n{update}"
+    command = ["nsupdate", *([flag] if flag else [])]
+    found = subprocess.run(command, input=script, capture_output=True, text=True, timeout=15)
+    assert found.returncode != 0 and "REFUSED" in found.stdout + found.stderr
+    _, reply = asked(running, "new.example.test", "A")
+    assert reply.rcode() == dns.rcode.NXDOMAIN
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["c", "python"])

@@ -166,3 +166,51 @@ def test_f5_an_upstream_with_another_name_is_not_believed(server, encrypted, cer
     client = peer(server(ours.Service(forward)).address, timeout=8)
     reply = Message.parse(client.ask(ask("www.e.test", "A").encode()))
     assert reply.rcode == 2 and not reply.answer
+
+
+def secondary_of(url, keys=None, key=None):
+    transfers = ours.Transfers(keys)
+    return transfers, transfers.secondary("e.test", [(url, key)])
+
+
+def test_x4_a_secondary_takes_its_zone_over_tls_whole_and_then_the_changes(
+    server, certificate, eventually, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("SSL_CERT_FILE", certificate[0])
+    keys = {"xfr.": ("hmac-sha256", base64.b64encode(bytes(32)).decode())}
+    store = ours.ZoneStore(tmp_path)
+    store.save(ours.Zone.from_text(ZONE))
+    out = ours.Transfers(ours.Keys(keys))
+    out.allow("e.test", [("127.0.0.1", "xfr.")])
+    store.changed.append(out.changed)
+    port = free_port()
+    primary = ours.Service(store, listen=[f"tls://127.0.0.1:{port}"], tls=certificate, transfers=out)
+    server(primary, mode=(UDP, TCP))
+    into, copy = secondary_of(f"tls://127.0.0.1:{port}#dns.test", ours.Keys(keys), "xfr.")
+    server(ours.Service(*into.steps(), transfers=into), mode=(UDP, TCP))
+    eventually(lambda: copy.zone.serial == 1, within=8)
+    store.save(ours.Zone.from_text(ZONE.replace("a b 1 ", "a b 2 ") + "more 60 A 192.0.2.2\n"))
+    copy.check_soon()
+    eventually(lambda: copy.zone.serial == 2, within=8)
+    assert (copy.counters["axfr"], copy.counters["ixfr"], copy.counters["failed"]) == (1, 1, 0)
+    assert copy.zone.digest() == next(iter(store.zones)).digest()
+
+
+@pytest.mark.parametrize("wrong", ["name", "alpn"])
+def test_x4_a_zone_is_not_taken_over_tls_from_another_name_or_protocol(
+    server, certificate, eventually, monkeypatch, wrong
+):
+    monkeypatch.setenv("SSL_CERT_FILE", certificate[0])
+    out = ours.Transfers()
+    out.allow("e.test", [("127.0.0.1", None)])
+    port = free_port()
+    service = ours.Service(
+        ours.Zone.from_text(ZONE), listen=[f"tls://127.0.0.1:{port}"], tls=certificate, transfers=out
+    )
+    server(service, mode=(UDP, TCP))
+    if wrong == "alpn":
+        service.listeners.contexts[0][0].set_alpn_protocols(["http/1.1"])
+    into, copy = secondary_of(f"tls://127.0.0.1:{port}#{'other.test' if wrong == 'name' else 'dns.test'}")
+    server(ours.Service(*into.steps(), transfers=into), mode=(UDP, TCP))
+    eventually(lambda: copy.counters["failed"] == 1, within=8)
+    assert copy.zone.soa is None and (wrong == "name" or "ALPN" in copy.last_error)

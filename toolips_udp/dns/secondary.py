@@ -76,6 +76,13 @@ def tsig_place(data: bytes) -> int:
     return last if sum(counts[1:]) and rtype == rrtypes.TSIG else 0
 
 
+def _speaks_dot(writer: asyncio.StreamWriter, primary: Primary) -> None:
+    """Over TLS, a zone is taken only from who agreed to speak DNS there (RFC 9103 section 7.1)."""
+    tls = writer.get_extra_info("ssl_object")
+    if tls is not None and tls.selected_alpn_protocol() != "dot":
+        raise FormatError(f"{primary.text} does not speak DNS over TLS: it did not agree to ALPN dot.")
+
+
 class Primary:
     """One server that has the zone: address, key name, and whether over TLS."""
 
@@ -263,6 +270,7 @@ class Secondary:
                 primary.address.host, primary.address.port, ssl=context, server_hostname=primary.name or None
             )
             try:
+                _speaks_dot(writer, primary)
                 writer.write(len(packet).to_bytes(2, "big") + packet)
                 incoming = transfer.Incoming(self.origin, have)
                 await self._receive(reader, incoming, number, checker)
