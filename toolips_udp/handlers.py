@@ -18,7 +18,7 @@ from .typed import Decoder, decoder_for
 F = TypeVar("F", bound="Callable[..., Any]")
 
 DEADLINE = 30.0
-"""Seconds an async handler may take unless it says otherwise."""
+"""Seconds that a handler may take, unless it says otherwise, when it is async or runs in a worker."""
 
 
 class UDPHandler:
@@ -27,7 +27,9 @@ class UDPHandler:
     `fn` is a `def` (runs in the turn: must not block), an `async def`, or with
     `threaded=True` a `def` that runs in a pool thread and may block. Its return
     value is ignored; what is not answered gets no answer. `timeout` is the
-    deadline in seconds of an async handler (30 unless given; None: none).
+    deadline in seconds from the packet's arrival (30 unless given; None: none) of an
+    async handler, which is cancelled, and of one that runs in a worker: see `docs/how-to/use-all-cores.md`
+    for what becomes of its packet and its thread. A handler in the turn has none.
 
     >>> echo = UDPHandler(lambda c: c.respond(c.packet))
     """

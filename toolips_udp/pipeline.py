@@ -109,7 +109,7 @@ class Pipeline:
         if name is None:
             name = self.names[who] if isinstance(who, UDPHandler) else repr(who)
         if isinstance(exc, TimeoutError) and not exc.args:
-            text = f"{name} passed its deadline of {getattr(who, 'timeout', None)} s and was cancelled"
+            text = f"{name} passed its deadline of {getattr(who, 'timeout', None)} s and {self._fate(who)}"
             self.server.journal.event(f"late {name}", logging.ERROR, text, peer, None, "handler_failed")
         else:
             text = f"{name} raised {type(exc).__name__}"
@@ -120,6 +120,13 @@ class Pipeline:
             except Exception as second:
                 text = f"on_error raised {type(second).__name__}"
                 self.server.journal.event("on_error", logging.ERROR, text, peer, second)
+
+    def _fate(self, who: Any) -> str:
+        if getattr(who, "kind", "async") == "async":
+            return "was cancelled"
+        if self.server.settings.kind == "process":
+            return "its process was ended; another one takes its place"
+        return "still runs, without effect: a thread cannot be stopped; another one takes its place"
 
     def dropped(self, word: str, address: Address) -> None:
         """A packet ended as a drop; called only when there is an `on_drop`."""

@@ -12,7 +12,17 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from toolips_udp import Extension, MultiHandler, StartError, TooLong, UDPIOConnection, handler, request, send
+from toolips_udp import (
+    Extension,
+    MultiHandler,
+    StartError,
+    TooLong,
+    UDPIOConnection,
+    WorkerError,
+    handler,
+    request,
+    send,
+)
 
 # ---- async handlers ----
 
@@ -285,6 +295,100 @@ def test_more_threaded_jobs_than_allowed_are_queue_full(server, transport, peer,
     assert running.in_flight == 6
     gate.set()
     assert [client.recv(10) for _ in range(6)] == [b"ok"] * 6
+
+
+def test_a_threaded_handler_past_its_deadline_is_counted_and_its_late_effects_are_refused_and_counted(
+    server, transport, peer, eventually, caplog
+):
+    gate, raised = threading.Event(), []
+
+    @handler(threaded=True, timeout=0.1)
+    def main(c):
+        if c.packet != b"hang":
+            c.respond(c.packet)
+            return
+        c["before"] = True
+        c.respond("in time")
+        gate.wait(10)
+        for late in (
+            lambda: c.respond("late"),
+            lambda: c.send("late", c.address),
+            lambda: c.set_handler("other"),
+            lambda: c.session,
+            lambda: c.data,
+            lambda: c.__setitem__("after", True),
+        ):
+            with pytest.raises(WorkerError, match="goes on after its deadline"):
+                late()
+            raised.append(True)
+
+    @handler("other")
+    def other(c):
+        c.respond("the wrong one")
+
+    running = server(main, other, threads=2)
+    client = peer(running.address)
+    assert client.ask(b"hang") == b"in time"
+    eventually(lambda: running.counters["handler_failed"] == 1)
+    assert "deadline of 0.1 s" in caplog.text and "cannot be stopped" in caplog.text
+    assert client.ask(b"next") == b"next", "the slot is free again while the thread still hangs"
+    gate.set()
+    eventually(lambda: running.counters["stale_effects"] == 6)
+    assert client.ask(b"last") == b"last"
+    assert len(raised) == 6 and running.in_flight == 0
+    assert dict(running.data) == {"before": True}
+    assert running.counters["handled"] == 2
+
+
+def test_a_packet_that_waits_past_its_deadline_for_a_thread_is_stale_and_never_begins(
+    server, transport, peer, eventually
+):
+    gate, begun = threading.Event(), []
+
+    @handler
+    def main(c):
+        c.set_handler(c.text)
+        c.respond("chosen")
+
+    @handler("block", threaded=True, timeout=None)
+    def block(c):
+        gate.wait(10)
+
+    @handler("short", threaded=True, timeout=0.1)
+    def short(c):
+        begun.append(c.packet)
+
+    running = server(main, block, short, threads=2)
+    blocking, waiting = peer(running.address), peer(running.address)
+    assert blocking.ask(b"block") == waiting.ask(b"short") == b"chosen"
+    blocking.send(b"x")
+    eventually(lambda: running.in_flight == 1)
+    waiting.send(b"y")
+    eventually(lambda: running.counters["stale"] == 1)
+    gate.set()
+    eventually(lambda: running.counters["handled"] == 3)
+    assert begun == [] and running.counters["handler_failed"] == 0 and running.in_flight == 0
+
+
+def test_an_ordered_client_is_served_on_after_its_packet_passed_the_deadline(
+    server, transport, peer, eventually
+):
+    gate = threading.Event()
+
+    @handler(threaded=True, timeout=0.15)
+    def main(c):
+        if c.packet == b"hang":
+            gate.wait(10)
+        c.respond(c.packet)
+
+    running = server(main, threads=3, ordered=True)
+    client = peer(running.address)
+    client.send(b"hang")
+    time.sleep(0.1)
+    client.send(b"after")
+    assert client.recv(100) == b"after"
+    gate.set()
+    eventually(lambda: running.counters["stale_effects"] == 1)
 
 
 def test_ordered_keeps_the_packets_of_one_client_in_order(server, transport, peer):

@@ -178,6 +178,17 @@ def test_a_ud21_peers_are_told_1_to_5_with_and_without_workers(server, peer, set
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_handler_in_a_worker_that_passes_its_deadline_frees_its_place(server, peer, kind, eventually):
+    running = server(module=WORKSHOP, threads=2, router_threads=(2, 2), kind=kind)
+    client = peer(running.address, timeout=10)
+    assert client.ask(b"hasty") == b"hasty now"
+    client.send(b"hang")
+    eventually(lambda: running.counters["handler_failed"] == 1, 10)
+    assert client.ask(b"again") == b"again", "the same worker serves on"
+    assert running.in_flight == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_ud28_ordered_keeps_the_packets_of_one_client_in_order(server, peer, kind):
     running = server(module=WORKSHOP, threads=5, router_threads=(2, 5), kind=kind, ordered=True)
     client = peer(running.address, timeout=10)

@@ -121,12 +121,14 @@ class UDPIOConnection(UDPConnection):
     `send`, `set_handler`, `remove_handler`) happen on the loop in the order called.
     `data` and `session` are the server's own mappings in a thread. What raises on
     the main loop (`TooLong`, `UnknownHandler`, `TypeError`) raises here too, at
-    the call.
+    the call. Once the handler's deadline has passed, each of these raises `WorkerError`
+    (code "late") and has no effect.
     """
 
     __slots__ = (
         "_apply",
         "_c",
+        "_check",
         "_known",
         "_session",
         "_worker",
@@ -138,7 +140,12 @@ class UDPIOConnection(UDPConnection):
     )
 
     def __init__(
-        self, c: UDPConnection, worker: int, apply: Callable[..., None], known: Iterable[str]
+        self,
+        c: UDPConnection,
+        worker: int,
+        apply: Callable[..., None],
+        check: Callable[[], None],
+        known: Iterable[str],
     ) -> None:
         self.server = c.server
         self.packet = c.packet
@@ -148,6 +155,7 @@ class UDPIOConnection(UDPConnection):
         self._c = c
         self._worker = worker
         self._apply = apply
+        self._check = check
         self._known = known
         self._session: dict[Any, Any] | None = None
 
@@ -174,11 +182,13 @@ class UDPIOConnection(UDPConnection):
     @property
     def data(self) -> dict[Any, Any]:  # type: ignore[override]
         """The server's mapping."""
+        self._check()
         return self.server.data
 
     @property
     def session(self) -> dict[Any, Any]:  # type: ignore[override]
         """This client's mapping."""
+        self._check()
         if self._session is None:
             self._session = self.server.on_loop(lambda: self._c.session)
         return self._session
@@ -189,13 +199,13 @@ class UDPIOConnection(UDPConnection):
         return self._worker
 
     def __getitem__(self, key: Any) -> Any:
-        return self.server.data[key]
+        return self.data[key]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        self.server.data[key] = value
+        self.data[key] = value
 
     def __delitem__(self, key: Any) -> None:
-        del self.server.data[key]
+        del self.data[key]
 
     def respond(self, data: Sendable) -> None:
         """Answer the sender of this packet, from the server's loop."""

@@ -178,6 +178,11 @@ class ClusterEngine(Engine):
                     "one. The job may have run in part and is not repeated: assign it again if that is safe."
                 )
 
+    def abandon(self, future: JobFuture[Any]) -> bool:
+        if (running := self._running) is not None:
+            running.cancel(force=True)
+        return False
+
     def interrupt(self) -> None:
         self._closed = True
         if (running := self._running) is not None:

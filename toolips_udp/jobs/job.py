@@ -8,11 +8,12 @@ private inherited socket, nowhere else.
 from __future__ import annotations
 
 import importlib
+import itertools
 import pickle
 import sys
 import traceback
 from collections.abc import Callable, Generator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, InvalidStateError
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 ENDED = ("FINISHED", "CANCELLED", "CANCELLED_AND_NOTIFIED")
 """States of a future that will not change any more, as `concurrent.futures` calls them."""
+_numbers = itertools.count(1)
 
 
 class Job(Generic[T]):
     """A function with its arguments. Can be assigned many times; calling it runs it here."""
 
-    __slots__ = ("args", "fn", "kwargs")
+    __slots__ = ("args", "attempts", "fn", "kwargs", "timeout")
 
     def __init__(
         self, fn: Callable[..., T], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -41,9 +43,32 @@ class Job(Generic[T]):
         self.fn = fn
         self.args = args
         self.kwargs = kwargs or {}
+        self.timeout: float | None = None
+        """Seconds from assign to the end, or None."""
+        self.attempts = 1
+        """How often it may begin, when workers die of it or under it."""
 
     def __call__(self) -> T:
         return self.fn(*self.args, **self.kwargs)
+
+    def limited(self, timeout: float | None = None, attempts: int = 1) -> Job[T]:
+        """The same job with a deadline, in seconds from the moment it is assigned, and with more attempts.
+
+        A job past its deadline fails with `JobError` (code "deadline"). If it waited, it never begins. If it
+        ran: a process worker is killed and replaced, a task is cancelled; a thread cannot be stopped, so
+        it goes on, what it returns is dropped and counted (`worker.late`), and another thread takes
+        over the queue, unless four of that worker are held up like this. `attempts` above 1 says that running
+        it twice does no harm: when its worker dies, it begins again on the new one.
+
+        >>> assign(manager, 1, new_job(fetch, url).limited(timeout=2.0, attempts=3))
+        """
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"the timeout of {self!r} is {timeout!r}. Expected seconds above 0, or None")
+        if attempts < 1:
+            raise ValueError(f"the attempts of {self!r} are {attempts!r}. Expected 1 or more")
+        job: Job[T] = Job(self.fn, self.args, self.kwargs)
+        job.timeout, job.attempts = timeout, attempts
+        return job
 
     @property
     def name(self) -> str:
@@ -96,8 +121,12 @@ class JobFuture(Future[T]):
     def __init__(self, job: Job[T], owner: Worker, loop: AbstractEventLoop | None = None) -> None:
         super().__init__()
         self.job = job
+        self.id = next(_numbers)
+        """Its number among all jobs that this process assigned."""
         self.worker: int = owner.id
         """Id of the worker that runs it."""
+        self.attempts = 0
+        """How often it has begun."""
         self.payload: Any = None
         self._owner = owner
         self._loop = loop
@@ -122,6 +151,24 @@ class JobFuture(Future[T]):
             super().exception(timeout)
         except CancelledError:
             pass
+
+    def begin(self) -> bool:
+        """The worker is about to run it. False: it was cancelled, or its deadline has passed."""
+        with self._condition:
+            if self._state == "FINISHED":
+                return False
+            if not self.set_running_or_notify_cancel():
+                return False
+            self.attempts = 1
+            return True
+
+    def expire(self, error: BaseException) -> bool:
+        """Fail now, whether it waits or runs. False when it had ended."""
+        try:
+            self.set_exception(error)
+        except InvalidStateError:
+            return False
+        return True
 
     def cancel(self) -> bool:
         return super().cancel() or self._owner.cancel_running(self)

@@ -59,11 +59,26 @@ class Engine:
     def idle(self) -> None:
         """The inbox saw something else than a job (see `process.py`)."""
 
+    def abandon(self, future: JobFuture[Any]) -> bool:
+        """The deadline of the job that runs has passed: end it if that can be done. Another thread calls this.
+
+        True: another thread may call `run` at once, while this one still hangs in it. False: the worker
+        takes its next job when this one's `run` returns.
+        """
+        return False
+
     def interrupt(self) -> None:
         """The time to close ran out on a job: end it if that can be done. Another thread calls this."""
 
     def close(self, timeout: float) -> None:
         """Free everything, within `timeout` seconds. Called once, after the last job if that has ended."""
+
+
+class ThreadEngine(Engine):
+    """Kind "thread": a job that hangs leaves its thread, and another thread goes on."""
+
+    def abandon(self, future: JobFuture[Any]) -> bool:
+        return True
 
 
 def _process(**options: Any) -> Engine:
@@ -79,7 +94,7 @@ def _cluster(**options: Any) -> Engine:
 
 
 ASYNC = "async"
-_KINDS: dict[str, Callable[..., Engine]] = {"thread": Engine, "process": _process, "cluster": _cluster}
+_KINDS: dict[str, Callable[..., Engine]] = {"thread": ThreadEngine, "process": _process, "cluster": _cluster}
 
 
 def register_kind(name: str, factory: Callable[..., Engine]) -> None:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WorkerError
+from .deadlines import Deadlines
 from .job import Job, JobFuture
 from .kinds import ASYNC, check_kind
 from .sharing import import_once, keep_value, run_once
@@ -60,7 +61,10 @@ class ProcessManager:
         self._loop = loop
         self._loop_threads: list[LoopThread] = []
         self._closed = False
-        self._finalizer = weakref.finalize(self, _close_all, self._workers, self._loop_threads)
+        self._deadlines = Deadlines()
+        self._finalizer = weakref.finalize(
+            self, _close_all, self._workers, self._loop_threads, self._deadlines
+        )
         for worker in workers:
             self.push(worker)
 
@@ -121,6 +125,7 @@ class ProcessManager:
             if (worker.name or str(id)) in (w.name for w in self._workers.values()):
                 raise ValueError(f"a worker is called {worker.name or str(id)!r} already; names are unique")
             worker.setups = partial(_setups_of, self._setups, id)
+            worker.deadlines = self._deadlines
             worker.open(id, self._loop_for_async)
             self._next_id += 1
             self._workers[id] = worker
@@ -362,6 +367,7 @@ class ProcessManager:
         """
         self._closed = True
         self._stop(list(self), timeout)
+        self._deadlines.close()
         while self._loop_threads:
             self._loop_threads.pop().close(1.0)
         self._finalizer.detach()
@@ -398,9 +404,10 @@ def _stop_workers(workers: Iterable[Worker], timeout: float) -> None:
         worker.end_close(max(0.0, until - time.monotonic()))
 
 
-def _close_all(workers: dict[int, Worker], loop_threads: list[LoopThread]) -> None:
+def _close_all(workers: dict[int, Worker], loop_threads: list[LoopThread], deadlines: Deadlines) -> None:
     """What is left of a manager that nobody closed, when it is forgotten or the program ends."""
     _stop_workers(list(workers.values()), 5.0)
+    deadlines.close()
     workers.clear()
     while loop_threads:
         loop_threads.pop().close(1.0)

@@ -13,6 +13,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -68,6 +69,9 @@ class ProcessEngine(Engine):
         self._inbox: _WatchingInbox | None = None
         self._setups: Callable[[], list[Job[Any]]] = list
         self._closed = False
+        self._running: JobFuture[Any] | None = None
+        self._killing = threading.Lock()
+        """Held while a job begins or ends and while one is killed, so that no other job is hit."""
 
     @property
     def pid(self) -> int | None:  # type: ignore[override]
@@ -153,7 +157,20 @@ class ProcessEngine(Engine):
     # Jobs -------------------------------------------------------------------------------
 
     def run(self, future: JobFuture[Any]) -> Any:
-        return self._exchange(future.job, future.payload, again=True)
+        with self._killing:
+            self._running = future
+        try:
+            return self._exchange(future.job, future.payload, again=True)
+        finally:
+            with self._killing:
+                self._running = None
+
+    def abandon(self, future: JobFuture[Any]) -> bool:
+        """Kill the child in the middle of its job: the waiting thread makes a new one."""
+        with self._killing:
+            if self._running is future and (child := self._child) is not None:
+                child.kill()
+        return False
 
     def _exchange(self, job: Job[Any], payload: bytes, again: bool = False) -> Any:
         pid = self.pid

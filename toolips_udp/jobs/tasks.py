@@ -85,8 +85,8 @@ class Lane:
     async def _work(self) -> None:
         while self._queue:
             future = self._queue.popleft()
-            if not future.set_running_or_notify_cancel():
-                self.worker.cancelled(future)
+            if not future.begin():
+                self.worker.passed_over()
                 continue
             self._current = future
             try:
@@ -111,6 +111,11 @@ class Lane:
             return False
         self._call(lambda: self._task.cancel() if self._current is future and self._task else None)
         return True
+
+    def let_go(self, future: JobFuture[Any]) -> bool:
+        """The deadline of a job has passed: its task is cancelled, and the next one runs when it has ended."""
+        self.cancel_running(future)
+        return False
 
     def begin_close(self) -> None:
         while self._queue:

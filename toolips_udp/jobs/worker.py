@@ -11,10 +11,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
-from ..errors import WorkerError
+from ..errors import JobError, WorkerError
 from .job import Job, JobFuture, failed
 from .kinds import ASYNC, Broken, Engine, check_kind, make_engine
 from .sharing import values_here
@@ -22,11 +22,14 @@ from .sharing import values_here
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
 
+    from .deadlines import Deadlines
     from .tasks import Lane
 
 KEPT = 1000
 """Results that nobody asked for yet, per worker; the oldest go first."""
 MAX_QUEUE = 10_000
+HELD_UP = 4
+"""Threads of one worker that may hang in jobs past their deadline, before the worker waits for one of them."""
 logger = logging.getLogger("toolips_udp.jobs")
 
 
@@ -57,9 +60,13 @@ class Worker:
         """What the last finished job returned."""
         self.error: BaseException | None = None
         """The error of the last finished job, `None` when it went well."""
+        self.late = 0
+        """Results that came after the deadline of their job, and were dropped."""
         self.closed = False
         self.max_queue = max_queue
         self.setups: Callable[[], list[Job[Any]]] = list
+        self.deadlines: Deadlines | None = None
+        """The clock of the manager that took this worker."""
         self._options = options
         self._submitted = 0
         self._finished = 0
@@ -163,6 +170,26 @@ class Worker:
                 self._submitted -= 1
                 self._unclaimed.pop(future, None)
                 raise
+        if (timeout := future.job.timeout) is not None and self.deadlines is not None:
+            self.deadlines.watch(self, future, timeout)
+
+    def expire(self, future: JobFuture[Any]) -> str:
+        """The deadline of a job has passed: it fails now. What it was doing: "waiting", "running" or "done"."""
+        lane = self._lane
+        assert lane is not None
+        seconds = f" of {future.job.timeout:g} s" if future.job.timeout is not None else ""
+        error = JobError(
+            f"{future.job!r} on worker {self.id} ({self.name}) passed its deadline{seconds}. It "
+            + (
+                "ran, and what it still returns is dropped" if future.attempts else "waited and was not begun"
+            ),
+            code="deadline",
+        )
+        if not future.expire(error):
+            return "done"
+        if future.attempts:
+            lane.let_go(future)
+        return "running" if future.attempts else "waiting"
 
     def _forget_oldest(self) -> None:
         with self._lock:
@@ -184,7 +211,10 @@ class Worker:
     def succeeded(self, future: JobFuture[Any], value: Any) -> None:
         self.result, self.error = value, None
         self._finished += 1  # before the waiter wakes: it must find the worker idle
-        future.set_result(value)
+        try:
+            future.set_result(value)
+        except InvalidStateError:
+            self.late += 1
         if len(self._unclaimed) > KEPT:
             self._forget_oldest()
 
@@ -197,12 +227,13 @@ class Worker:
             error = failed(future.job, f"{self.id} ({self.name}, {self.kind})", error, text)
         self.result, self.error = None, error
         self._finished += 1
-        future.set_exception(error)
+        if not future.expire(error) and not isinstance(error, WorkerError | CancelledError):
+            self.late += 1
         if len(self._unclaimed) > KEPT:
             self._forget_oldest()
 
-    def cancelled(self, future: JobFuture[Any]) -> None:
-        """A queued job was cancelled: wake those who wait for it."""
+    def passed_over(self) -> None:
+        """A queued job was cancelled, or its deadline passed; or the one that ran was let go."""
         self._finished += 1
 
     def drop(self, future: JobFuture[Any]) -> None:
@@ -236,7 +267,15 @@ class _ThreadLane:
         self.put = self.inbox.put
         self.accept = engine.accept
         self._ended = False
-        name = f"toolips_udp-worker-{worker.id}"
+        self._values: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        """Held while a job ends, and while its deadline takes it from its thread: one of them comes first."""
+        self._current: JobFuture[Any] | None = None
+        self._held_up: list[threading.Thread] = []
+        self._new_thread()
+
+    def _new_thread(self) -> None:
+        name = f"toolips_udp-worker-{self.worker.id}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
@@ -245,25 +284,55 @@ class _ThreadLane:
         return self.engine.pid
 
     def _work(self) -> None:
-        values_here.set({})
-        worker, get, run, idle = self.worker, self.inbox.get, self.engine.run, self.engine.idle
+        values_here.set(self._values)
+        worker, get, idle = self.worker, self.inbox.get, self.engine.idle
         while (future := get()) is not None:
             if future is IDLE:
                 idle()
                 continue
-            if not future.set_running_or_notify_cancel():
-                worker.cancelled(future)
-                continue
-            try:
-                value = run(future)
-            except RemoteError as error:
-                worker.failed(future, error.error, error.text)
-            except BaseException as error:
-                worker.failed(future, error)
-            else:
+            self._current = future
+            begun = future.begin()
+            value, error, text = self._run(future) if begun else (None, None, "")
+            with self._lock:
+                if self._current is not future:  # its deadline gave the queue to another thread
+                    worker.late += begun
+                    return
+                self._current = None
+            if not begun:
+                worker.passed_over()
+            elif error is None:
                 worker.succeeded(future, value)
-                value = None
-            future = None  # an idle worker keeps nothing of its last job alive
+            else:
+                worker.failed(future, error, text)
+            future = value = error = None  # an idle worker keeps nothing of its last job alive
+
+    def _run(self, future: JobFuture[Any]) -> tuple[Any, BaseException | None, str]:
+        """The job's value, or its error with the remote traceback; again, where that was allowed."""
+        while True:
+            try:
+                return self.engine.run(future), None, ""
+            except RemoteError as error:
+                return None, error.error, error.text
+            except Broken as error:
+                if future.attempts >= future.job.attempts or future.done() or self.worker.closed:
+                    return None, error, ""
+                future.attempts += 1
+            except BaseException as error:
+                return None, error, ""
+
+    def let_go(self, future: JobFuture[Any]) -> bool:
+        """The deadline of a job has passed. True when another thread goes on with the queue in its stead."""
+        with self._lock:
+            if self._current is not future or not self.engine.abandon(future):
+                return False
+            self._held_up = [each for each in self._held_up if each.is_alive()]
+            if len(self._held_up) >= HELD_UP:
+                return False
+            self._held_up.append(self._thread)
+            self._current = None
+            self.worker.passed_over()
+            self._new_thread()
+            return True
 
     def cancel_running(self, future: JobFuture[Any]) -> bool:
         return False

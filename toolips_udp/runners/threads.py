@@ -7,6 +7,7 @@ ProcessManager (`servers/pool.py`), which is handed in; `Pool` is for stream han
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from collections import deque
@@ -19,11 +20,14 @@ from ..typed import Malformed
 
 if TYPE_CHECKING:
     from ..handlers import UDPHandler
+    from ..jobs import JobFuture
     from ..pipeline import Pipeline
     from .schedule import Schedule
 
 MOST = 1024
 """Jobs that may be queued; one more packet is counted `queue_full`."""
+GRAIN = 0.002
+"""Seconds that a loop's clock may run behind its timers."""
 
 Work = Callable[[int], None]
 
@@ -88,7 +92,9 @@ class Pool:
 class ThreadRunner:
     """Runs handlers in a pool and brings what they do back to the loop.
 
-    With `ordered`, the packets of one client run one after the other.
+    With `ordered`, the packets of one client run one after the other. A packet whose handler has not begun
+    `timeout` seconds after it came is counted `stale`; one whose handler still runs then is counted
+    `handler_failed`, and what that handler does from then on has no effect and is counted `stale_effects`.
     """
 
     def __init__(
@@ -110,6 +116,9 @@ class ThreadRunner:
         self._effects: deque[tuple[Any, ...]] = deque()
         self._rung = False
         self._queues: dict[Any, deque[PacketJob]] = {}
+        self._due = math.inf  # when the clock rings next; never after the earliest deadline of what is open
+        self._clock: asyncio.TimerHandle | None = None
+        self._over = False
 
     def submit(self, c: Any, handler: UDPHandler) -> bool:
         """Queue this packet for its handler. False when too many are. Loop thread only."""
@@ -118,19 +127,21 @@ class ThreadRunner:
         job = PacketJob(self, c, handler)
         if handler.kind == "inline" and self.schedule is not None:
             job.worker = self.schedule.last
-        if self.ordered:
-            queue = self._queues.get(c.address)
-            if queue is not None:
-                self._open[id(job)] = job
-                queue.append(job)
-                return True
-        try:
-            self.pool.submit(job, job.worker)
-        except WorkerError:  # its own queue is full, or it closes
-            return False
+        queue = self._queues.get(c.address) if self.ordered else None
+        if queue is not None:
+            queue.append(job)
+        else:
+            try:
+                self.pool.submit(job, job.worker)
+            except WorkerError:  # its own queue is full, or it closes
+                return False
+            if self.ordered:
+                self._queues[c.address] = deque()
         self._open[id(job)] = job
-        if self.ordered:
-            self._queues[c.address] = deque()
+        if handler.timeout is not None:
+            job.due = self.loop.time() + handler.timeout
+            if job.due < self._due:
+                self._set_clock(job.due)
         return True
 
     @property
@@ -138,9 +149,9 @@ class ThreadRunner:
         """The handlers that have not ended, for messages."""
         return [job.pipeline.names[job.handler] for job in self._open.values()]
 
-    def effect(self, fn: Callable[..., Any], *args: Any) -> None:
-        """Call `fn(*args)` on the loop, after all effects before it. From any thread."""
-        self._effects.append((fn, *args))
+    def effect(self, job: PacketJob | None, fn: Callable[..., Any], *args: Any) -> None:
+        """Call `fn(*args)` on the loop, after all effects before it, unless `job` is late by then. From any thread."""
+        self._effects.append((job, fn, *args))
         if not self._rung:
             self._rung = True
             try:
@@ -152,7 +163,10 @@ class ThreadRunner:
         """Let everything happen that workers have asked for. Loop thread only."""
         self._rung = False
         for _ in range(len(self._effects)):
-            fn, *args = self._effects.popleft()
+            job, fn, *args = self._effects.popleft()
+            if job is not None and job.late:
+                self._refuse()
+                continue
             try:
                 fn(*args)
             except Exception as error:
@@ -160,10 +174,18 @@ class ThreadRunner:
                     "effect", 40, f"an effect of a worker failed: {error}", None, error
                 )
 
+    def refuse(self) -> None:
+        """Count an effect that a late handler asked for. From any thread."""
+        self.effect(None, self._refuse)
+
+    def _refuse(self) -> None:
+        if not self._over:
+            self.pipeline.endpoint.count("stale_effects")
+
     def ended(self, job: PacketJob, word: str, error: BaseException | None) -> None:
         """A handler has ended, and all its effects have happened. Loop thread only."""
         if self._open.pop(id(job), None) is None:
-            return  # counted as `stopping` already
+            return  # it was late, and is counted already
         if self.ordered:
             self._next(job.c.address)
         self.pipeline.endpoint.finished(job.c, word, False)
@@ -175,6 +197,8 @@ class ThreadRunner:
         queue = self._queues[client]
         while queue:
             job = queue.popleft()
+            if job.late:
+                continue
             try:
                 self.pool.submit(job, job.worker)
                 return
@@ -183,31 +207,74 @@ class ThreadRunner:
                 self.pipeline.endpoint.finished(job.c, "queue_full", False)
         del self._queues[client]
 
+    # ---- deadlines ----
+
+    def _set_clock(self, due: float) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+        self._due = due
+        if due < math.inf:
+            self._clock = self.loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        """End what is late, and set the clock for the next. One look over what is open, once per deadline at most."""
+        self.apply()  # what was done in time counts
+        now = self.loop.time() + GRAIN
+        for job in [job for job in self._open.values() if job.due <= now]:
+            self._expire(job)
+        self._set_clock(min((job.due for job in self._open.values()), default=math.inf))
+
+    def _expire(self, job: PacketJob) -> None:
+        doing = self.pool.expire(job) if job.future is not None else "waiting"
+        if doing == "done" or self._open.pop(id(job), None) is None:
+            return  # it ended in this moment: its effects are on their way
+        job.late = True
+        running = doing == "running"
+        if self.ordered and job.future is not None:
+            self._next(job.c.address)
+        self.pipeline.endpoint.finished(job.c, "handler_failed" if running else "stale", False)
+        if running:
+            job.pipeline.failed(job.c, TimeoutError(), job.handler)
+
     def abandon(self) -> None:
-        """The drain time is over: what has not ended counts as `stopping`."""
+        """The drain time is over: what has not ended counts as `stopping`, and has no effect any more."""
         for job in self._open.values():
+            job.late = True
             self.pipeline.endpoint.finished(job.c, "stopping", False)
         self._open.clear()
+
+    def close(self) -> None:
+        """The drain is over: nothing is counted any more."""
+        self.apply()
+        self._over = True
+        self._set_clock(math.inf)
 
 
 class PacketJob:
     """One packet on its way through a worker."""
 
-    __slots__ = ("c", "handler", "pipeline", "runner", "worker")
+    __slots__ = ("c", "due", "future", "handler", "late", "pipeline", "runner", "worker")
 
     def __init__(self, runner: ThreadRunner, c: Any, handler: UDPHandler) -> None:
         self.runner = runner
         self.pipeline = runner.pipeline  # a reload may give the runner another one meanwhile
         self.c = c
         self.handler = handler
+        self.due = math.inf
+        """Loop time after which it is late."""
+        self.late = False
+        """Its end has been counted while it had not ended: what it does has no effect."""
         self.worker: int | None = None
         """The worker that the schedule chose; None: any."""
+        self.future: JobFuture[Any] | None = None
+        """Set by the pool; None while an earlier packet of an `ordered` client runs."""
 
     def run(self, worker: int) -> None:
         """Run the handler, in the thread of `worker`."""
         runner = self.runner
         pipeline = self.pipeline
-        io = UDPIOConnection(self.c, worker, runner.effect, pipeline.handlers)
+        io = UDPIOConnection(self.c, worker, self._effect, self._check, pipeline.handlers)
         word, failure = "handled", None
         try:
             pipeline.calls[self.handler](io)
@@ -215,4 +282,19 @@ class PacketJob:
             word = "malformed"
         except BaseException as error:
             word, failure = "handler_failed", error
-        runner.effect(runner.ended, self, word, failure)
+        runner.effect(None, runner.ended, self, word, failure)
+
+    def _effect(self, fn: Callable[..., Any], *args: Any) -> None:
+        if self.late:
+            self._check()
+        self.runner.effect(self, fn, *args)
+
+    def _check(self) -> None:
+        """Stop a handler that is late at its next word: nothing it does would have an effect."""
+        if self.late:
+            self.runner.refuse()
+            raise WorkerError(
+                f"{self.pipeline.names[self.handler]} goes on after its deadline (or the server's end): "
+                "the packet has been counted, and nothing it does with the connection has an effect",
+                code="late",
+            )

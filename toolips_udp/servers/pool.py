@@ -81,7 +81,12 @@ class ThreadPool:
     def submit(self, job: PacketJob, number: int | None = None) -> None:
         """Queue a packet's job: for worker `number`, else for the least busy. Full: `WorkerError`."""
         worker = self._choose(number)
-        worker.submit(Job(job.run, (worker.id,)), keep=False)
+        job.future = worker.submit(Job(job.run, (worker.id,)), keep=False)
+
+    def expire(self, job: PacketJob) -> str:
+        """A packet is late: "waiting", it never begins; "running", its thread or process is given up; "done"."""
+        assert job.future is not None
+        return self._workers[job.future.worker].expire(job.future)
 
     async def reload(self) -> None:
         """Threads see the new module by themselves."""
@@ -116,13 +121,13 @@ class ProcessPool(ThreadPool):
             (job.handler.name, c.packet, c.address, c.now, c.max_reply, worker.id, self._server.address)
         )
         talk = Talk(SERVE, packet, lambda said: self._heard(job, said), lambda asked: self._asked(job, asked))
-        future = worker.submit(talk, keep=False)
+        job.future = future = worker.submit(talk, keep=False)
         future.add_done_callback(lambda done: self._ended(job, done))
 
     def _heard(self, job: PacketJob, said: bytes) -> None:
         """An effect of the handler: it happens on the loop, after those before it."""
         verb, *arguments = plain.decode(said)
-        job.runner.effect(getattr(self, f"_{verb}"), job.c, *arguments)
+        job.runner.effect(job, getattr(self, f"_{verb}"), job.c, *arguments)
 
     def _asked(self, job: PacketJob, asked: bytes) -> bytes:
         """A question of the handler, answered on the loop, after the effects before it."""
@@ -145,7 +150,7 @@ class ProcessPool(ThreadPool):
         told = (error.__cause__ or error) if isinstance(error, JobError) else error
         if isinstance(error, JobError) and told is not None and error.remote_traceback:
             told.add_note(f"Traceback in the worker:\n{error.remote_traceback}")
-        job.runner.effect(job.runner.ended, job, word, told)
+        job.runner.effect(None, job.runner.ended, job, word, told)
 
     # what a handler may do, by name; only these
 

@@ -77,6 +77,10 @@ def serve_packet(data: bytes, line: Line) -> bytes:
     return b"handled"
 
 
+def _nothing() -> None:
+    """A process whose handler is late is killed, so there is nothing to check here."""
+
+
 class RemoteServer:
     """As much of the server as a handler in another process may use."""
 
@@ -173,6 +177,7 @@ class RemoteConnection(UDPIOConnection):
         self.max_reply = max_reply
         self._worker = worker
         self._session = None
+        self._check = _nothing
 
     @property
     def session(self) -> Any:  # type: ignore[override]

@@ -192,7 +192,7 @@ class UDPMode(ModeServer):
             if self._stepper is not None:
                 self._stepper.abandon()
         if self._threads is not None:
-            self._threads.apply()
+            self._threads.close()
         endpoint.flush()
         if self._stepper is not None:
             await self._stepper.close()

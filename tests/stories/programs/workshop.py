@@ -48,6 +48,9 @@ def main(c):
         c.respond(rest)
     elif verb == "unknown":
         c.set_handler("nobody")
+    elif verb == "hasty":
+        c.set_handler("hasty")
+        c.respond("hasty now")
     elif verb == "object":
         c["object"] = object()
     else:
@@ -58,3 +61,10 @@ def main(c):
 def second(c):
     c.remove_handler()
     c.respond(f"{c.session['name']} was on second")
+
+
+@handler("hasty", timeout=0.3)
+def hasty(c):
+    if c.packet == b"hang":
+        time.sleep(2)
+    c.respond(c.packet)
