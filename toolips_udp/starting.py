@@ -58,9 +58,9 @@ def start(
         _remember(server)
         return server
     if not block:
+        keep_serving_after_main(server)  # before the start: a SIGTERM in the middle of it drains too
         server.run_in_thread()
         _remember(server)
-        keep_serving_after_main(server)
         return server
     with Answering(server) as signals:  # before the start, so that no signal finds the default answer
         server.run_in_thread()
