@@ -209,13 +209,14 @@ class Server(Calls, Reloading):
             name=f"toolips_udp {self.manifest.name} {self.address}",
             daemon=True,
         )
-        self._thread.start()
         try:
+            self._thread.start()
             started.result()
         except BaseException:
-            if not started.done():  # Ctrl-C while an extension starts
+            if not (started.done() and started.exception()):  # a signal: during the start, or just after its end
                 self.stop()
-            self._thread.join()
+            if self._thread.ident is not None:
+                self._thread.join()
             raise
         return self
 
