@@ -303,3 +303,25 @@ def test_a_speed_cheat_scores_as_an_honest_bot(server):
         assert ticks <= 182
         body = match.arena.match.state["ships"][min(match.arena.match.state["ships"])]["body"]
         assert abs(body[3]) <= rules.FASTEST and abs(body[4]) <= rules.FASTEST
+
+
+def test_a_player_who_vanished_is_back_in_its_ship_and_sees_at_once(server):
+    """Its program is a new one: it holds nothing of what the server sent, and needs a full snapshot."""
+    with simulate.World(seed=9, latency=0.05, loss=0.02) as world:
+        match = Match(world, server, 2)
+        match.play(3.0)
+        old = match.players[0]
+        own, token = old.bot.replica.latest.own, old.token
+        score = match.arena.match.state["ships"][1]["score"]
+        world.link(old).set(cut=True)
+        match.players = match.players[1:]
+        match.play(0.1)
+        again = world.client(token=token)
+        bot = again.bot = Bot(0, lambda: world.host(again).local(world.ns) / 1e9)
+        again.replica = bot.replica
+        again.on_message = lambda message: bot.take(message.data)
+        match.players.append(again)
+        match.play(1.0)
+        assert bot.snapshots > 10 and bot.replica.refused == 0
+        assert bot.replica.latest.own == own
+        assert match.arena.match.state["ships"][1]["score"] >= score

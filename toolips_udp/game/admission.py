@@ -125,6 +125,8 @@ class Vanished:
         game = self._game
         game.gone(peer, Leave("replaced", 0, "server", peer.now - peer.joined_at))
         old.take_over(peer)
+        if (known := getattr(old, "feedback", None)) is not None:
+            known.renew()
         self.joined(old)
         handler = game._on.get("on_resume")
         if handler is not None:

@@ -19,7 +19,9 @@ _LAYOUT = struct.Struct(">HII")
 class Feedback:
     """What the server knows of one client's view. Lives on the peer as `peer.feedback`."""
 
-    __slots__ = ("acked", "clock", "clock_at", "lag", "lead", "refused", "rtt", "stream", "views", "waiting")
+    __slots__ = (
+        "acked", "clock", "clock_at", "lag", "lead", "number", "refused", "rtt", "stream", "views", "waiting",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.waiting: list[tuple[float, bytes]] = []
@@ -39,8 +41,17 @@ class Feedback:
         """Seconds from sending a snapshot to the report of it, smoothed: on any transport, as the server sees it."""
         self.refused = 0
         """Input packets that were malformed or too far ahead."""
+        self.number = 0
+        """Of the last snapshot sent, whatever room it was of."""
         self.views: dict[Any, Any] = {}
-        """For each room's snapshots, what this client was sent."""
+        """For each kind of snapshots, what this client was sent of its room."""
+
+    def renew(self) -> None:
+        """The client is back on a new connection, perhaps a new program: it holds nothing of what we sent."""
+        self.waiting.clear()
+        self.views.clear()
+        self.stream = self.acked = None
+        self.clock_at = 0.0
 
     def take(self, data: bytes, now: float) -> None:
         """Read the ten bytes."""

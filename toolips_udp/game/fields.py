@@ -35,6 +35,10 @@ class Field:
         """The value of a whole number."""
         return q
 
+    def recipe(self) -> tuple[str, float, float, int]:
+        """How the native core may do what `q` does: kind, lowest value, steps per unit, largest whole number."""
+        return ("plain" if type(self) is Field else "other"), 0.0, 1.0, (1 << self.bits) - 1
+
     def between(self, a: Any, b: Any, share: float) -> Any:
         """The value `share` of the way from a to b; without sense for in-betweens, a and then b."""
         if not self.blend:
@@ -61,6 +65,9 @@ class _Fixed(Field):
     def x(self, q: int) -> float:
         return self.lo + q * self.step
 
+    def recipe(self) -> tuple[str, float, float, int]:
+        return "line", float(self.lo), self._inverse, self._top
+
 
 class _Angle(Field):
     __slots__ = ("_scale", "_size")
@@ -76,6 +83,9 @@ class _Angle(Field):
 
     def x(self, q: int) -> float:
         return q / self._scale
+
+    def recipe(self) -> tuple[str, float, float, int]:
+        return "turn", 0.0, self._scale, self._size - 1
 
     def between(self, a: float, b: float, share: float) -> float:
         turn = (b - a + math.pi) % math.tau - math.pi

@@ -13,7 +13,8 @@ from .bits import Reader
 from .clocks import ClockSync
 from .feedback import pack
 from .fields import Field
-from .snapshot import HEADER, RING, Frame, Snapshots, State
+from .making import Frame, State
+from .snapshot import HEADER, RING, Snapshots
 
 
 class Snapshot:

@@ -1,7 +1,7 @@
 """Snapshots: the state of a room, as differences to what each client has.
 
-Game floor: imports fields, bits, interest and feedback. The server's half; a
-client's is `replica.py`. The wire, big-endian:
+Game floor: imports fields, interest, feedback and making, which writes the bits. The server's
+half; a client's is `replica.py`. The wire, big-endian:
 
     [code u8][number u16][base u8: how many snapshots back; 0 is none][tick u32]
     [our clock u32, us][the client's clock as last reported u32, us][held u16, 10 us]
@@ -10,6 +10,8 @@ client's is `replica.py`. The wire, big-endian:
 then bits: for each entity of the base, by rising id, 1 if anything changed; then 1 if it
 is gone; else teleport, one bit per field, and the changed fields. Births follow: 1, the id's
 distance to the last one (Exp-Golomb of order 0), all fields whole; then 0.
+
+Numbers count what one client was sent, 1 to 65,535 and round, through all rooms and connections it has.
 """
 
 from __future__ import annotations
@@ -20,20 +22,16 @@ from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from .bits import Bits, golomb, packed, zigzag
 from .feedback import Feedback, feedback_of
 from .fields import Field
 from .interest import Near
+from .making import core
 from .tick import SECOND, Tick
 
 CODE = 0xF1
 HEADER = struct.Struct(">BHBIIIHbH")
 RING = 32
 """Snapshots that a client may still use as a base."""
-
-State = tuple[int, ...]
-Frame = dict[int, State]
-"""What a client holds after a snapshot: by entity, the whole numbers of its fields."""
 
 
 class Entity:
@@ -55,30 +53,58 @@ class Entity:
 
 
 class _Hold:
-    """One room's entities and the last snapshot made of them."""
+    """One room's entities."""
 
-    __slots__ = ("entities", "last_id", "made", "number", "slot")
+    __slots__ = ("entities", "freed", "last_id", "slot")
 
     def __init__(self) -> None:
         self.entities: dict[int, Any] = {}
         self.last_id = 0
-        self.number = 0
+        self.freed: set[int] = set()
+        """Ids of entities removed since the last snapshot, which may not be used again before it."""
         self.slot: int | None = None
-        self.made: Frame = {}
 
 
 class _View:
     """What one client was sent of one room."""
 
-    __slots__ = ("bytes", "hold", "ring", "sent", "times", "urgent")
+    __slots__ = ("hold", "ring", "times", "urgent")
 
-    def __init__(self, hold: _Hold):
+    def __init__(self, hold: _Hold, urgent: Any):
         self.hold = hold
-        self.ring: dict[int, Frame] = {}
-        self.urgent: dict[int, float] = {}  # entity -> priority gathered while unsent
+        self.ring: dict[int, Any] = {}  # by number, what the client holds if it got that snapshot
+        self.urgent = urgent  # priority gathered while unsent
         self.times: dict[int, float] = {}  # when each snapshot left, until it is reported
-        self.sent = 0
-        self.bytes = 0
+
+    def base(self, number: int, acked: tuple[int, int] | None) -> int:
+        """The newest snapshot that the client says it has and that we remember sending; 0: none.
+
+        What is older will not be asked for again and is forgotten.
+        """
+        ring = self.ring
+        if acked is None or not ring:
+            return 0
+        newest, mask = acked
+        for back in range(RING):
+            found = (newest - back - 1) % 0xFFFF + 1
+            if (back == 0 or mask >> (back - 1) & 1) and found in ring:
+                if (number - found) % 0xFFFF > 0xFF:
+                    return 0  # the header cannot say so far back
+                while (oldest := next(iter(ring))) != found:
+                    self.forget(oldest)
+                return found
+        return 0
+
+    def keep(self, number: int, frame: Any, now: float) -> None:
+        """This was sent."""
+        self.ring[number] = frame
+        self.times[number] = now
+        if len(self.ring) > RING:
+            self.forget(next(iter(self.ring)))
+
+    def forget(self, number: int) -> None:
+        del self.ring[number]
+        self.times.pop(number, None)
 
 
 class Snapshots:
@@ -118,9 +144,10 @@ class Snapshots:
         self.budget = budget - HEADER.size
         self.code = code
         self.Entity: type[Entity] = type("Entity", (Entity,), {"__slots__": tuple(fields)})
-        self._quantise = [field.q for field in fields.values()]
         get = attrgetter(*fields)
-        self._get = get if len(fields) > 1 else lambda entity: (get(entity),)
+        whole = get if len(fields) > 1 else lambda entity: (get(entity),)
+        self._made, plan, self._nothing, self._calm = core()
+        self._plan = plan(self.fields, whole, near, self.budget)
         self._holds: WeakKeyDictionary[Any, _Hold] = WeakKeyDictionary()
 
     # Entities.
@@ -135,7 +162,7 @@ class Snapshots:
             raise ValueError(f"room {room!r} has {len(hold.entities)} entities, which is all there can be")
         entity: Any = self.Entity()
         hold.last_id = hold.last_id % 65_535 + 1
-        while hold.last_id in hold.entities or hold.last_id in hold.made:
+        while hold.last_id in hold.entities or hold.last_id in hold.freed:
             hold.last_id = hold.last_id % 65_535 + 1
         entity.id, entity.owner, entity.teleport = hold.last_id, owner, False
         for name, field in self.fields.items():
@@ -145,9 +172,10 @@ class Snapshots:
 
     def remove(self, room: Any, entity: Any) -> None:
         """An entity is gone. One that is not there (any more) is fine."""
-        entities, id = self._hold(room).entities, entity.id
-        if entities.get(id) is entity:
-            del entities[id]
+        hold, id = self._hold(room), entity.id
+        if hold.entities.get(id) is entity:
+            del hold.entities[id]
+            hold.freed.add(id)
 
     def entities(self, room: Any) -> list[Any]:
         """All of a room."""
@@ -196,36 +224,33 @@ class Snapshots:
         from ..peers.delivery import SEQUENCED
 
         hold = self._hold(room)
-        making = _Making(self, hold)
-        now = room.hall.game.agenda.clock()
-        sent = 0
+        made = self._made(self._plan, [entity for _, entity in sorted(hold.entities.items())])
+        hold.freed.clear()
+        clock = room.hall.game.agenda.clock()
+        now, micros, tick_number = clock / SECOND, clock // 1000 & 0xFFFFFFFF, tick.number & 0xFFFFFFFF
+        sent, pack, code = 0, HEADER.pack, self.code
         owned = {id(e.owner): e for e in hold.entities.values() if e.owner is not None}
         for peer in room.members if peers is None else peers:
             feedback = feedback_of(peer)
             view = feedback.views.get(self)
             if view is None or view.hold is not hold:
-                view = feedback.views[self] = _View(hold)
+                view = feedback.views[self] = _View(hold, self._calm)
             _time_report(view, feedback)
             own = owned.get(id(peer))
-            back, body, frame = making.for_view(view, feedback.acked, own)
-            held = (
-                0xFFFF
-                if not feedback.clock_at
-                else min(int((now / SECOND - feedback.clock_at) * 1e5), 0xFFFE)
-            )
-            head = HEADER.pack(
-                self.code, hold.number, back, tick.number & 0xFFFFFFFF, now // 1000 & 0xFFFFFFFF,
-                feedback.clock, max(held, 0), feedback.lead, own.id if own is not None else 0,
+            number = feedback.number = feedback.number % 0xFFFF + 1
+            base = view.base(number, feedback.acked)
+            done = made.body(view.urgent, view.ring[base] if base else self._nothing, own)
+            if done is None:  # what is gone since is more than fits: begin anew
+                base, done = 0, made.body(view.urgent, self._nothing, own)
+            body, frame, view.urgent = done
+            held = 0xFFFF
+            if feedback.clock_at:
+                held = max(0, min(int((now - feedback.clock_at) * 1e5), 0xFFFE))
+            head = pack(
+                code, number, (number - base) % 0xFFFF if base else 0, tick_number, micros,
+                feedback.clock, held, feedback.lead, own.id if own is not None else 0,
             )  # fmt: skip
-            ring = view.ring
-            ring[hold.number] = frame
-            view.times[hold.number] = now / SECOND
-            if len(ring) > RING:
-                oldest = next(iter(ring))
-                del ring[oldest]
-                view.times.pop(oldest, None)
-            view.sent += 1
-            view.bytes += len(head) + len(body)
+            view.keep(number, frame, now)
             if feedback.lag is None:
                 sent += peer.send(head + body, channel, SEQUENCED) is not False
             else:
@@ -242,186 +267,3 @@ def _time_report(view: _View, feedback: Feedback) -> None:
     if left is not None:
         took = max(0.0, feedback.clock_at - left)
         feedback.rtt += (took - feedback.rtt) / 8 if feedback.rtt else took
-
-
-class _Making:
-    """One snapshot of one room, being made for each of its clients."""
-
-    __slots__ = (
-        "bodies",
-        "budget",
-        "fields",
-        "grid",
-        "hold",
-        "near",
-        "now",
-        "parts",
-        "snapshots",
-        "teleport",
-    )
-
-    def __init__(self, snapshots: Snapshots, hold: _Hold):
-        quantise, get = snapshots._quantise, snapshots._get
-        old = hold.made
-        now: Frame = {}
-        teleport = set()
-        for id, entity in sorted(hold.entities.items()):
-            state = tuple([q(x) for q, x in zip(quantise, get(entity), strict=True)])
-            before = old.get(id)
-            now[id] = before if before == state and before is not None else state
-            if entity.teleport:
-                teleport.add(id)
-        hold.number = hold.number % 0xFFFF + 1
-        hold.made = now
-        self.snapshots = snapshots
-        self.hold = hold
-        self.now = now
-        self.teleport = teleport
-        self.fields = list(snapshots.fields.values())
-        self.bodies: dict[int, bytes | None] = {}
-        self.parts: dict[tuple[int, State | None], Bits] = {}
-        self.budget = snapshots.budget
-        self.near = snapshots.near
-        self.grid = self.near.grid(hold.entities.values()) if self.near is not None else None
-
-    def for_view(self, view: _View, acked: tuple[int, int] | None, own: Any) -> tuple[int, bytes, Frame]:
-        """How far back the base is, the bits, and what the client will hold."""
-        number, base = self._base(view, acked)
-        back = (self.hold.number - number) % 0xFFFF if number else 0
-        if self.grid is None:
-            key = id(base)
-            if key not in self.bodies:
-                self.bodies[key] = self._whole(base)
-            body = self.bodies[key]
-            if body is not None:
-                return back, body, self.now
-        return back, *self._chosen(view, base, own)
-
-    def _base(self, view: _View, acked: tuple[int, int] | None) -> tuple[int, Frame]:
-        """The newest snapshot that the client says it has and that we remember sending."""
-        if acked is not None and view.ring:
-            newest, mask = acked
-            for back in range(RING):
-                number = (newest - back - 1) % 0xFFFF + 1
-                if (back == 0 or mask >> (back - 1) & 1) and number in view.ring:
-                    if (self.hold.number - number) % 0xFFFF > 0xFF:
-                        break  # the header cannot say so far back
-                    return number, view.ring[number]
-        return 0, _NOTHING
-
-    def _whole(self, base: Frame) -> bytes | None:
-        """All changes since a base, or None when they are more than the budget."""
-        bits, size = self._write(base, self.now)
-        return packed(bits, size) if size <= self.budget * 8 else None
-
-    def _chosen(self, view: _View, base: Frame, own: Any) -> tuple[bytes, Frame]:
-        """The changes that one client sees, the most urgent ones first when they are too many."""
-        now = self.now
-        if self.grid is not None and own is not None:
-            assert self.near is not None
-            x, y = getattr(own, self.near.x), getattr(own, self.near.y)
-            seen = dict.fromkeys(self.grid.around(x, y, base, own.id))
-        else:
-            seen = dict.fromkeys(now)
-        urgent = view.urgent
-        if urgent and len(urgent) > 4 * len(seen) + 64:
-            view.urgent = urgent = {id: p for id, p in urgent.items() if id in seen}
-        changed = [id for id in seen if base.get(id) != now[id]]
-        # What does not depend on the choice: a bit per entity of the base, and one more per death.
-        room = self.budget * 8 - len(base) - sum(1 for id in base if id not in seen) - 8
-        costs = {id: self._part(id, base.get(id))[1] + (1 if id in base else 8) for id in changed}
-        if sum(costs.values()) > room:
-            changed = self._most_urgent(urgent, changed, costs, room, own)
-        else:
-            for id in changed:
-                urgent.pop(id, None)
-        while True:
-            frame: Frame = {id: state for id, state in base.items() if id in seen}
-            for id in changed:
-                frame[id] = now[id]
-            bits, size = self._write(base, frame)
-            if size <= self.budget * 8 or not changed:
-                return packed(bits, size), frame
-            # Far-apart births cost a little more than was reckoned: the least urgent waits.
-            urgent[changed.pop()] = 1.0
-
-    def _most_urgent(
-        self, urgent: dict[int, float], changed: list[int], costs: dict[int, int], room: int, own: Any
-    ) -> list[int]:
-        """As many as fit, by weight x time unsent; what is left out gathers urgency."""
-        weigh = self.near.weight if self.near is not None else None
-        entities = self.hold.entities
-        for id in changed:
-            urgent[id] = urgent.get(id, 0.0) + (weigh(entities[id]) if weigh is not None else 1.0)
-        if own is not None and own.id in costs:
-            urgent[own.id] = float("inf")
-        chosen = []
-        for id in sorted(changed, key=lambda id: (-urgent[id], id)):
-            if costs[id] <= room:
-                room -= costs[id]
-                chosen.append(id)
-                del urgent[id]
-        return chosen
-
-    def _write(self, base: Frame, frame: Frame) -> Bits:
-        """The bits that turn one frame into another. Both frames may be in any order."""
-        bits = size = 0
-        part = self._part
-        for id in sorted(base):
-            old, new = base[id], frame.get(id)
-            if new is old or new == old:
-                bits, size = bits << 1, size + 1
-            elif new is None:
-                bits, size = bits << 2 | 3, size + 2
-            else:
-                more, count = part(id, old)
-                bits, size = (bits << 2 | 2) << count | more, size + 2 + count
-        last = 0
-        for id in sorted(frame.keys() - base.keys()):
-            gap, length = golomb(id - last - 1, 0)
-            more, count = part(id, None)
-            bits, size = ((bits << 1 | 1) << length | gap) << count | more, size + 1 + length + count
-            last = id
-        return bits << 1, size + 1
-
-    def _part(self, id: int, old: State | None) -> Bits:
-        """One entity's fields: all of them whole, or the changes since `old`. Made once per snapshot."""
-        key = (id, old)
-        found = self.parts.get(key)
-        if found is None:
-            new = self.now[id]
-            found = self.parts[key] = (
-                _whole_part(self.fields, new)
-                if old is None
-                else _changed_part(self.fields, old, new, id in self.teleport)
-            )
-        return found
-
-
-_NOTHING: Frame = {}
-
-
-def _whole_part(fields: list[Field], new: State) -> Bits:
-    bits = size = 0
-    for field, value in zip(fields, new, strict=True):
-        bits, size = bits << field.bits | value, size + field.bits
-    return bits, size
-
-
-def _changed_part(fields: list[Field], old: State, new: State, teleport: bool) -> Bits:
-    mask, bits, size = int(teleport), 0, 0
-    for field, before, value in zip(fields, old, new, strict=True):
-        mask <<= 1
-        if before == value:
-            continue
-        mask |= 1
-        if field.raw:
-            bits, size = bits << field.bits | value, size + field.bits
-            continue
-        d = value - before
-        if field.wraps:
-            half = 1 << (field.bits - 1)
-            d = (d + half) % (2 * half) - half
-        more, count = golomb(zigzag(d))
-        bits, size = bits << count | more, size + count
-    return mask << size | bits, size + len(fields) + 1

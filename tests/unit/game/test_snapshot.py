@@ -42,6 +42,16 @@ def quantised(snapshots, entities):
     }
 
 
+@pytest.fixture(params=["native", "python"], autouse=True)
+def maker(request, monkeypatch):
+    """Everything here holds for the C code and for its twin."""
+    if request.param == "python":
+        monkeypatch.setenv("TOOLIPS_UDP_PURE", "1")
+    else:
+        monkeypatch.delenv("TOOLIPS_UDP_PURE", raising=False)
+        pytest.importorskip("toolips_udp._native.snapshot", reason="needs the native core")
+
+
 @pytest.fixture
 def arena(game, peers):
     room = game.room("arena")
@@ -147,8 +157,9 @@ def test_b26_acks_of_snapshots_never_sent_are_ignored(game, arena, peers):
 
 
 def test_equal_bases_are_compared_once(game, arena, peers, monkeypatch):
-    from toolips_udp.game import snapshot as module
+    from toolips_udp.game import making as module
 
+    monkeypatch.setenv("TOOLIPS_UDP_PURE", "1")
     calls = []
     real = module._changed_part
     monkeypatch.setattr(module, "_changed_part", lambda *args: calls.append(1) or real(*args))
@@ -303,8 +314,6 @@ def test_a_new_room_begins_with_a_full_snapshot(game, peers):
 
     def step(tick):
         peer.enter(red if tick.number < 30 else blue)
-        if tick.number == 30:
-            follower.replica = Replica(ships, lambda: game.now)
         for room in (red, blue):
             ships.send_now(room, tick)
         follower.poll()
@@ -312,12 +321,52 @@ def test_a_new_room_begins_with_a_full_snapshot(game, peers):
     game.agenda.tick(20, step)
     game.run(3.0)
     assert [s.entities[1]["x"] for s in follower.taken] == [1.0] * 30 + [2.0] * 31
+    full, small = follower.bytes[0], HEADER.size + 1
+    assert follower.bytes[28:34] == [small, small, full, small, small, small]
+
+
+def test_acks_of_the_last_room_are_no_base_in_the_new_one(game, peers):
+    """They were on their way when the client entered the other room."""
+    ships = Snapshots(**POSITION, hz=20)
+    red, blue, peer = game.room("red"), game.room("blue"), peers[0]
+    ships.add(red, x=1.0), ships.add(blue, x=2.0)
+    follower, late = Follower(game, peer, ships, ack_loss=1.0), []
+
+    def step(tick):
+        peer.enter(red if tick.number < 30 else blue)
+        for room in (red, blue):
+            ships.send_now(room, tick)
+        follower.poll()
+        late.append(follower.replica.feedback())
+        if tick.number >= 4:
+            feedback_of(peer).take(late[tick.number - 4], game.now)
+
+    game.agenda.tick(20, step)
+    game.run(3.0)
+    assert [s.entities[1]["x"] for s in follower.taken] == [1.0] * 30 + [2.0] * 31
+    assert follower.replica.refused == 0 and follower.bytes[-1] == HEADER.size + 1
+
+
+def test_a_peer_that_is_back_as_a_new_program_gets_a_full_snapshot_at_once(game, arena, peers):
+    ships = Snapshots(**POSITION, hz=20)
+    ships.add(arena, x=1.0)
+    follower = Follower(game, peers[0], ships)
+
+    def move(tick):
+        if tick.number == 61:
+            feedback_of(peers[0]).renew()
+            follower.replica = Replica(ships, lambda: game.now)
+
+    play(game, arena, ships, [follower], move, 2.0)
+    assert follower.replica.refused == 0 and len(follower.taken) == 41
+    full, small = follower.bytes[0], HEADER.size + 1
+    assert follower.bytes[18:24] == [small, small, small, full, small, small]
 
 
 def test_snapshot_numbers_wrap(game, arena, peers):
     ships = Snapshots(**POSITION, hz=60)
     ships.add(arena)
-    ships._hold(arena).number = 65_500
+    feedback_of(peers[0]).number = 65_500
     follower = Follower(game, peers[0], ships, loss=0.1)
 
     def move(tick):
