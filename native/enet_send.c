@@ -96,7 +96,7 @@ void en_ack(en_host *h, en_peer *p, uint8_t channel, uint16_t number, uint16_t t
 {
     if (p->state == EN_GONE || p->state == EN_CLOSING)
         return;
-    if (p->ack_count >= h->config.max_acks) { /* the oldest go: the sender repeats */
+    if (p->acks && p->ack_count >= h->config.max_acks) { /* the oldest go: the sender repeats */
         en_acks *first = p->acks;
         p->ack_count -= first->count;
         p->acks = first->next;

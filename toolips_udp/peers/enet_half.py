@@ -1,17 +1,17 @@
 """Addresses that asked to connect and have not proven themselves, in plain Python.
 
-Imports the wire, SipHash below, and the link. The twin of native/enet_half.c, with
+Imports the wire, the keys of addresses, and the link. The twin of native/enet_half.c, with
 the same hashes, so that both choose the same ids and times.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import enet_wire as w
+from .enet_keys import Buckets, loopback, siphash
 from .enet_link import CONNECTED, Link
 from .enet_receive import window_for
 from .range_coder import compress, decompress
@@ -19,50 +19,9 @@ from .range_coder import compress, decompress
 if TYPE_CHECKING:
     from .enet_host import Host
 
-_MASK = (1 << 64) - 1
 FULL, BANNED = 0xFFFFFF01, 0xFFFFFF02
 _FRESH, _FIT, _GUESSES = 32, 8, 16
 _OPEN_MS, _SECRET_MS = 5000, 60_000
-
-
-def siphash(key: tuple[int, int], words: list[int]) -> int:
-    """SipHash-1-3 of whole 64-bit words."""
-    a, b = key[0] ^ 0x736F6D6570736575, key[1] ^ 0x646F72616E646F6D
-    c, d = key[0] ^ 0x6C7967656E657261, key[1] ^ 0x7465646279746573
-
-    def turned(x: int, bits: int) -> int:
-        return (x << bits | x >> (64 - bits)) & _MASK
-
-    def mix() -> None:
-        nonlocal a, b, c, d
-        a = a + b & _MASK
-        b = turned(b, 13) ^ a
-        a = turned(a, 32)
-        c = c + d & _MASK
-        d = turned(d, 16) ^ c
-        a = a + d & _MASK
-        d = turned(d, 21) ^ a
-        c = c + b & _MASK
-        b = turned(b, 17) ^ c
-        c = turned(c, 32)
-
-    for word in [*words, len(words) << 59 & _MASK]:
-        d ^= word
-        mix()
-        a ^= word
-    c ^= 0xFF
-    mix()
-    mix()
-    mix()
-    return a ^ b ^ c ^ d
-
-
-def key_words(address: Any) -> list[int]:
-    """An address as the three words that are hashed: IPv4 as ::ffff:a.b.c.d, scope, port."""
-    ip = ipaddress.ip_address(address[0].partition("%")[0])
-    raw = bytes(10) + b"\xff\xff" + ip.packed if ip.version == 4 else ip.packed
-    raw += bytes(4) + address[1].to_bytes(2, "little") + bytes(2)
-    return [int.from_bytes(raw[i : i + 8], "little") for i in (0, 8, 16)]
 
 
 @dataclass(slots=True)
@@ -100,6 +59,7 @@ class HalfOpen:
         secret = (siphash(host.secret, [104]), siphash(host.secret, [105]))
         self.secrets = [secret, secret]
         self.renewed = 0
+        self.buckets = Buckets()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -126,11 +86,20 @@ class HalfOpen:
             for id in list(self.of[address]):
                 self.drop(address, id)
 
+    def limited(self, address: Any) -> bool:
+        """Whether an address without proof sends more than it may."""
+        host = self.host
+        if loopback(address) and not host.config["limit_loopback"]:
+            return False
+        return not self.buckets.takes(address, host.ms)
+
     # ---- CONNECT ----
 
     def connect(self, data: bytes, head: w.Header, address: Any) -> str:
         """The word that a datagram with id FFF ends under."""
         host = self.host
+        if self.limited(address):
+            return "limited"
         read = self._read(data, head)
         if read is None:
             return "malformed" if host.knows(address) else "passed"
@@ -146,7 +115,8 @@ class HalfOpen:
         live = host.client_of(address, their_id)
         if live is not None and live.connect_id == connect_id:
             return "answered"
-        if live is None and (len(host.links) >= host.config["max_peers"] or host.prefix_full(address)):
+        full = len(host.links) >= host.config["max_peers"] or host.prefix_full(address)
+        if (full and live is None) or host.above(80):
             return self.refuse(their_id, connect_id, checked, FULL, address)
         self._renew()
         found = self._again(address, their_id, connect_id)
@@ -195,7 +165,9 @@ class HalfOpen:
         first, second = (siphash(old, [old[0], old[1], host.ns, half]) for half in (0, 1))
         self.secrets = [(first, second), old]
 
-    def _candidate(self, secret: int, address: Any, their_id: int, connect_id: bytes, n: int) -> tuple[int, int]:
+    def _candidate(
+        self, secret: int, address: Any, their_id: int, connect_id: bytes, n: int
+    ) -> tuple[int, int]:
         word = n << 48 | their_id << 32 | int.from_bytes(connect_id, "little")
         value = siphash(self.secrets[secret], [self.host.hash_of(address), word])
         return (value >> 32) % w.NO_ID, value & 0xFFFF
@@ -253,7 +225,18 @@ class HalfOpen:
 
     def _verify(self, e: Half) -> bytes:
         window = max(w.WINDOW_LEAST, min(e.window, w.WINDOW_MOST))
-        fields = (e.our_id, e.session_out, e.session_in, e.mtu, window, e.channels, 0, 0, *e.triple, e.connect_id)
+        fields = (
+            e.our_id,
+            e.session_out,
+            e.session_in,
+            e.mtu,
+            window,
+            e.channels,
+            0,
+            0,
+            *e.triple,
+            e.connect_id,
+        )
         body = w.write_command(w.Command(w.VERIFY_CONNECT, w.FLAG_ACK, w.CONTROL, 1, fields))
         return self._sealed(e, body, e.compress)
 
@@ -273,6 +256,8 @@ class HalfOpen:
         host = self.host
         if address not in self.of:
             return "passed", None
+        if self.limited(address):
+            return "limited", None
         host.totals["unproven_in"] += len(data)
         e = self.find(address, head.id)
         if e is None or e.session_in != head.session:

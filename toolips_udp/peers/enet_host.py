@@ -16,7 +16,8 @@ from ..address import Address
 from ..errors import TooLong
 from . import enet_wire as w
 from .delivery import Delivery
-from .enet_half import HalfOpen, key_words, open_body, siphash
+from .enet_half import HalfOpen, open_body
+from .enet_keys import key_words, loopback, prefix_of, raw_of, siphash
 from .enet_link import CLOSED, CLOSING, CONNECTED, CONNECTING, DRAINING, GONE, TOO_LONG, Link, before
 from .enet_receive import receive
 from .peer import CODE_OF
@@ -168,7 +169,13 @@ class Host:
     """See `_native.enet.Host`; what it takes and gives is the same."""
 
     def __init__(
-        self, *, secret: bytes, peer_class: type, deliveries: tuple[Delivery, ...], first_id: int = 1, **config: int
+        self,
+        *,
+        secret: bytes,
+        peer_class: type,
+        deliveries: tuple[Delivery, ...],
+        first_id: int = 1,
+        **config: int,
     ) -> None:
         unknown = [name for name in config if name not in _DEFAULTS]
         if unknown:
@@ -186,7 +193,7 @@ class Host:
         self.wake: Callable[[], Any] | None = None
         self.messages_failed = 0
         self.totals: dict[str, int] = dict.fromkeys(
-            "joins leaves connects answered refused unproven_in unproven_out over_commands".split(), 0
+            "joins leaves connects answered refused unproven_in unproven_out over_commands shed".split(), 0
         )
         self.links: dict[tuple[Any, int], Link] = {}
         self.clients: dict[tuple[Any, int], Link] = {}
@@ -209,6 +216,7 @@ class Host:
         self._bans: dict[bytes, int] = {}
         self._hashes: dict[Any, int] = {}
         self._busy = False
+        self._measured, self._used = -100, 0
 
     # ---- what links call ----
 
@@ -250,17 +258,17 @@ class Host:
     def add(self, link: Link) -> None:
         self.links[link.address, link.our_id] = link
         self.addresses[link.address] = self.addresses.get(link.address, 0) + 1
-        prefix = _prefix(link.address)
+        prefix = prefix_of(link.address)
         self.prefixes[prefix] = self.prefixes.get(prefix, 0) + 1
 
     def prefix_full(self, address: Any) -> bool:
         limit = self.config["per_prefix"]
-        if not limit or (_loopback(address) and not self.config["limit_loopback"]):
+        if not limit or (loopback(address) and not self.config["limit_loopback"]):
             return False
-        return self.prefixes.get(_prefix(address), 0) >= limit
+        return self.prefixes.get(prefix_of(address), 0) >= limit
 
     def banned(self, address: Any) -> bool:
-        ip = _raw(address)
+        ip = raw_of(address)
         until = self._bans.get(ip)
         if until is not None and until <= self.ns:
             del self._bans[ip]
@@ -278,7 +286,7 @@ class Host:
         if self.clients.get((link.address, link.their_id)) is link:
             del self.clients[link.address, link.their_id]
         _less(self.addresses, link.address)
-        _less(self.prefixes, _prefix(link.address))
+        _less(self.prefixes, prefix_of(link.address))
         for c in link.channel.values():
             for entry in (*c.reliable, *c.unreliable):
                 self.reassembly -= entry.charged
@@ -451,9 +459,9 @@ class Host:
     def ban(self, host: str, until: int) -> None:
         """Drop and refuse what comes from this IP until `until` (ns); 0 lifts it."""
         if until:
-            self._bans[_raw((host, 0))] = until
+            self._bans[raw_of((host, 0))] = until
         else:
-            self._bans.pop(_raw((host, 0)), None)
+            self._bans.pop(raw_of((host, 0)), None)
 
     # ---- sans-io ----
 
@@ -513,7 +521,7 @@ class Host:
 
     def _limited(self, link: Link, size: int) -> bool:
         rate, byte_rate = self.config["rate"], self.config["byte_rate"]
-        if _loopback(link.address) and not self.config["limit_loopback"]:
+        if loopback(link.address) and not self.config["limit_loopback"]:
             return False
         passed = min(1000, self.now - link.tokens_at & 0xFFFFFFFF)
         more = rate * passed // 1000
@@ -592,11 +600,18 @@ class Host:
         """Addresses without proof."""
         return len(self.half)
 
+    def above(self, share: int) -> bool:
+        """Whether memory is above this many hundredths of its limit; looked at ten times a second."""
+        if self.ms - self._measured >= 100:
+            self._measured, self._used = self.ms, self.memory
+        return self._used > self.config["memory"] // 100 * share
+
     @property
     def memory(self) -> int:
         """Bytes that queues and waiting messages hold."""
         return self.reassembly + sum(
-            link.queued_bytes + sum(c.waiting_bytes for c in link.channel.values()) for link in self.links.values()
+            link.queued_bytes + sum(c.waiting_bytes for c in link.channel.values())
+            for link in self.links.values()
         )
 
 
@@ -604,17 +619,3 @@ def _less(counts: dict[Any, int], key: Any) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]
-
-
-def _raw(address: Any) -> bytes:
-    return b"".join(word.to_bytes(8, "little") for word in key_words((address[0], 0))[:2])
-
-
-def _prefix(address: Any) -> bytes:
-    raw = _raw(address)
-    return raw[:15] if raw.startswith(bytes(10) + b"\xff\xff") else raw[:7]
-
-
-def _loopback(address: Any) -> bool:
-    host = address[0]
-    return bool(host.startswith("127.") or host == "::1")

@@ -146,7 +146,7 @@ class Link:
         if self.state in (GONE, CLOSING):
             return
         if len(self.acks) >= self.host.config["max_acks"]:
-            for _ in range(8):
+            for _ in range(min(8, len(self.acks))):
                 self.acks.popleft()
         self.acks.append((channel, number, time))
         self.host.touch(self)
@@ -167,7 +167,9 @@ class Link:
         c = self.of(channel)
         if delivery == 1 and c.out_unreliable == 0xFFFF:
             reliable = True
-        if self.queued_bytes + size + CHARGE > config["queue_bytes"]:
+        if self.queued_bytes + size + CHARGE > config["queue_bytes"] or (
+            not reliable and self.host.above(95)
+        ):
             self.figures["dropped_queue"] += 1
             if reliable:
                 self.host.close(self, 0, 0xFFFFFF04, "slow")

@@ -99,6 +99,9 @@ def _command(link: Link, head: w.Header, m: w.Command) -> int:
         return REST if link.state in (CLOSING, CONNECTING) else FAULT
     if link.state == DRAINING:
         return DONE
+    if not m.flags & w.FLAG_ACK and link.host.above(95):
+        link.host.totals["shed"] += 1
+        return DONE
     if m.type == w.SEND_UNSEQUENCED:
         return _unsequenced(link, m)
     c = link.of(m.channel)
@@ -278,12 +281,11 @@ def _find(c: Channel, entries: list[Waiting], number: int, unreliable: int) -> t
     return None, 0
 
 
-def _wait(
-    link: Link, c: Channel, entries: list[Waiting], place: int, m: w.Command, unreliable: int
-) -> int:
+def _wait(link: Link, c: Channel, entries: list[Waiting], place: int, m: w.Command, unreliable: int) -> int:
     config = link.host.config
     waiting = len(c.reliable) + len(c.unreliable)
-    if waiting >= config["max_waiting"] or len(m.data) > config["waiting_bytes"] - c.waiting_bytes:
+    over = len(m.data) > config["waiting_bytes"] - c.waiting_bytes or link.host.above(95)
+    if waiting >= config["max_waiting"] or over:
         return _no_room(link)
     entries.insert(place, Waiting(m.number, unreliable, len(m.data), link.host.now, m.data))
     c.waiting_bytes += len(m.data)
