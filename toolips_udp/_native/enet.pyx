@@ -10,6 +10,7 @@
 from ..address import Address
 from ..errors import TooLong
 
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.pycapsule cimport PyCapsule_New
@@ -21,3 +22,4 @@ from .tudp cimport *
 
 include "enet_wire.pxi"
 include "enet_host.pxi"
+include "enet_wired.pxi"

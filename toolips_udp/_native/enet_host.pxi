@@ -677,6 +677,10 @@ cdef class Host:
         self.dispatch(self.loose.counters)
         self.stage.in_turn = 0
 
+    def wired(self, int fd, address):
+        """This host on a socket that is connected to `address`; see `Wired`."""
+        return Wired(self, fd, address)
+
     def outgoing(self):
         """Every datagram that is to leave, as (data, address)."""
         en_flush(self.stage.host, &self.loose.turn)

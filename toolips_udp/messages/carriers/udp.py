@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +17,7 @@ from ...connections.udp import UDPConnection
 from ...modes import UDP
 from ...peers.enet import Enet, caps_of
 from ...peers.peer import AT_ONCE, CODE_OF, CODES, DRAINED
+from ...peers.wire import Wire
 from ..errors import ConnectError
 from .link import Link, is_near
 
@@ -26,7 +26,6 @@ RIDER = 0x54554D31
 OVERHEAD = 256
 """Bytes of a carrier's message around the frame."""
 _LOOK = 32 * 1024
-_BATCH = 64
 
 
 def settings_of(max_message: int) -> dict[str, Any]:
@@ -203,38 +202,24 @@ class UdpCarrier:
 
 
 class UdpClientLink(PeerLink):
-    """The client's end: a socket of its own, read on the running loop."""
+    """The client's end: a host with a socket of its own, on the running loop."""
 
     def __init__(self, address: Address, max_message: int) -> None:
-        self._host = Enet(checksum=False).host(
-            os.urandom(16), accept=0, channels=1, **settings_of(max_message)
-        )
-        self._host.joined, self._host.received, self._host.left = self._joined, self._received, self._left
-        self._host.wake = self._soon
-        self._loop = asyncio.get_running_loop()
-        self.joined: asyncio.Future[None] = self._loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0
-        self._flushing = False
-        self._sock: socket.socket | None = socket.socket(address.family, socket.SOCK_DGRAM)
-        try:
-            self._sock.setblocking(False)
-            self._sock.connect(address.sockaddr())
-        except BaseException:
-            self._sock.close()
-            raise
-        self._loop.add_reader(self._sock.fileno(), self._readable)
-        super().__init__(self._host.connect(address, 1, RIDER, now=time.monotonic_ns()))
+        host = Enet(checksum=False).host(os.urandom(16), accept=0, channels=1, **settings_of(max_message))
+        host.joined, host.received, host.left = self._joined, self._received, self._left
+        self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._wire = Wire(host, address)
+        super().__init__(host.connect(address, 1, RIDER, now=time.monotonic_ns()))
 
     def close(self) -> None:
         """See `Link.close`."""
         super().close()
-        self._soon()
+        self._wire.soon()
 
     def abort(self, word: str = "kicked") -> None:
         """See `Link.abort`."""
         super().abort(word)
-        self._turn()
+        self._wire.turn()
         self._shut("closed")
 
     def _joined(self, peer: Any) -> None:
@@ -247,63 +232,13 @@ class UdpClientLink(PeerLink):
     def _left(self, peer: Any, word: str, code: int, by_peer: bool, seconds: float) -> None:
         self._shut(_word(word, code, by_peer))
 
-    def _readable(self) -> None:
-        sock, host, address = self._sock, self._host, self.address
-        now = time.monotonic_ns()
-        for _ in range(_BATCH):
-            try:
-                data = sock.recv(65536)  # type: ignore[union-attr]
-            except (BlockingIOError, InterruptedError):
-                break
-            except OSError:
-                continue  # refused: nobody listens (yet); the timers know what to do
-            host.receive(now, address, data)
-            if self._sock is None:
-                return
-        self._soon()  # after those who wait for what came: their next question travels with our acknowledgement
-
-    def _soon(self) -> None:
-        if not self._flushing and self._sock is not None:
-            self._flushing = True
-            self._loop.call_soon(self._turn)
-
-    def _turn(self) -> None:
-        self._flushing = False
-        if self._sock is None:
-            return
-        now = time.monotonic_ns()
-        self._host.advance(now)
-        if self._sock is None:
-            return
-        for data, _ in self._host.outgoing():
-            try:
-                self._sock.send(data)
-            except OSError:
-                pass  # lost, as datagrams are
-        due = self._host.deadline()
-        if due is not None and (self._timer is None or due < self._timer_at):
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = due
-            self._timer = self._loop.call_later(max(0.0, (due - now) / 1e9), self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        self._turn()
-
     def _shut(self, word: str) -> None:
-        if self._sock is None:
+        if not self._wire.open:
             return
-        self._loop.remove_reader(self._sock.fileno())
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._sock.close()
-        self._sock = None
+        self._wire.close()
         if not self.joined.done():
             self.joined.set_exception(ConnectError(f"{self.address} did not take the connection: {word}"))
             self.joined.exception()  # somebody may have stopped waiting
-        self._host.wake = None
         self.ended(word)
 
 
