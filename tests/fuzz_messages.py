@@ -19,7 +19,6 @@ import logging
 import os
 import random
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -30,7 +29,6 @@ from toolips_udp.messages import Messages, frames, tokens
 from toolips_udp.messages.carriers.link import Link
 from toolips_udp.messages.login import ClientLogin, Terms
 from toolips_udp.messages.protocol import ClientProtocol, ServerProtocol
-from toolips_udp.messages.running import Running
 from toolips_udp.messages.throttle import Throttle
 
 MOST = 100_000
@@ -219,8 +217,7 @@ class User:
     def begin(self) -> tuple[_Wire, ClientProtocol]:
         """Serve on the running loop, with one client that is logged in."""
         house = self.server
-        house.loop = asyncio.get_running_loop()
-        house._thread, house._running = threading.get_ident(), Running(house.loop, 30.0)
+        house.open_doors(30.0)
         wire, ours = _Wire(), client()
         house.accept(wire)
         ours.begin()
@@ -254,13 +251,15 @@ async def run_user(count: int, seed: int, user: User) -> None:
     for n in range(count):
         wire.on_message(ours.close(bodies_of(dice, samples, n), 0.0))
         wire.said.clear()
-    await house._running.finish(5.0)  # type: ignore[union-attr]
+    assert house.work is not None and house._ticker is not None
+    await house.work.finish(5.0)
     assert not user.wrong, f"user code saw {user.wrong[:3]!r}"
     assert user.ran > before, "nothing reached the user's code, so nothing was tested"
-    assert len(house._history) <= 64 and not len(house.executions) and len(house.clients) == 1
+    assert len(house.history) <= 64 and not len(house.executions) and len(house.clients) == 1
     for remote in list(house.clients.values()):
         remote.kill("stopping")
-    await house._running.close()  # type: ignore[union-attr]
+    house._ticker.cancel()
+    await house.work.close()
 
 
 # -- the long run ---------------------------------------------------------------------------------

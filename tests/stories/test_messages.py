@@ -545,7 +545,7 @@ def test_a_hs17_ten_thousand_messages_leave_nothing_behind():
             await message.reply("y", message.data)
 
         run(story(server.address))
-        assert len(server._history) == 1024
+        assert len(server.history) == 1024
 
 
 def test_a_hs18_silence_is_dropped_and_guessing_is_throttled():

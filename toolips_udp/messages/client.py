@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
-import logging
 import os
 import sys
-import time
 import warnings
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -21,21 +18,15 @@ from typing import Any, TypeVar
 from . import frames, versions
 from .carriers import Link, open_link
 from .carriers.link import settle
-from .errors import (
-    OF_CODE,
-    AlreadyConnected,
-    ConnectError,
-    ContentError,
-    LoginError,
-    MessagesError,
-    NotConnected,
-    OperationFailed,
-)
-from .frames import Done, Failed, Frame, Operation, Result, Text
+from .errors import AlreadyConnected, ConnectError, LoginError, MessagesError, NotConnected
+from .frames import Done, Failed, Operation, Result, Text
+from .hearing import Hearing
+from .history import History
 from .listeners import Listeners, in_order
 from .log import Lines
 from .message import Message, PendingMessage
-from .protocol import ClientProtocol, Terms
+from .protocol import ClientProtocol, Happening, Terms
+from .questions import Question, Questions
 from .server import MAX_MESSAGE
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,19 +35,6 @@ HISTORY = 1024
 _SWEEP = 0.02
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between attempts to connect again."""
-
-
-class _Asked:
-    """A question on its way: an operation or a message."""
-
-    __slots__ = ("deadline", "frame", "future", "message", "replies")
-
-    def __init__(self, frame: Any, future: asyncio.Future[Any], deadline: float) -> None:
-        self.frame = frame
-        self.future = future
-        self.deadline = deadline
-        self.message: Message | None = None
-        self.replies: list[asyncio.Task[Any]] = []
 
 
 class Client:
@@ -111,10 +89,10 @@ class Client:
         self._protocol: ClientProtocol | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._login: asyncio.Future[None] | None = None
-        self._asked: dict[int, _Asked] = {}
+        self._questions = Questions(self.counts)
         self._id = 0
-        self._history: OrderedDict[int, Message] = OrderedDict()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._history = History(HISTORY)
+        self._hearing = Hearing(self.lines, self.counts)
         self._sweeper: asyncio.TimerHandle | None = None
         self._sweeps = False
         self._next_beat = 0.0
@@ -158,7 +136,7 @@ class Client:
         link = await open_link(self.address, self.timeout, self._max)
         may_send = link.near if self._send_token is None else self._send_token
         protocol = ClientProtocol(
-            self._terms, time.monotonic(), self._max, self.counts, token=self._token, may_send=may_send,
+            self._terms, self._loop.time(), self._max, self.counts, token=self._token, may_send=may_send,
             instance=self._instance, resumes=self.reconnect, random=os.urandom,
         )  # fmt: skip
         self._login = self._loop.create_future()
@@ -204,10 +182,8 @@ class Client:
                     await asyncio.wait_for(over, 1.0)
             if link.open:
                 link.abort()
-        self._end_all()
-        for task in list(self._tasks):
-            if task is not asyncio.current_task():
-                task.cancel()
+        self._questions.end(NotConnected(self._why_not()))
+        self._hearing.end()
 
     async def __aenter__(self) -> Client:
         await self.connect()
@@ -250,11 +226,11 @@ class Client:
         if not isinstance(name, str):
             raise ValueError(f"an operation's name is text, found {name!r}")
         self._id = id = self._id + 1
-        future = self._ask(Operation(id, name, payload), timeout)
+        question = self._ask(Operation(id, name, payload), timeout)
         try:
-            return await future
+            return await question.future
         except asyncio.CancelledError:
-            self._asked.pop(id, None)
+            self._questions.pop(id, None)
             raise
 
     async def message(
@@ -313,36 +289,35 @@ class Client:
         self._id = id = self._id + 1
         message = Message(content, data, id, replying, None)
         message.listeners = listeners
-        future = self._ask(Text(id, content, data, 0 if replying is None else replying.id), timeout)
-        asked = self._asked[id]
-        asked.message = message
-        self._remember(message)
+        question = self._ask(Text(id, content, data, 0 if replying is None else replying.id), timeout)
+        self._history.add(message)
         try:
-            await future
+            await question.future
         except asyncio.CancelledError:
-            self._asked.pop(id, None)
+            self._questions.pop(id, None)
             raise
         mine = asyncio.current_task()
-        replies = [task for task in asked.replies if task is not mine and not task.done()]
+        replies = [task for task in question.replies if task is not mine and not task.done()]
         if replies:
             await asyncio.wait(replies, timeout=self.timeout if timeout is None else timeout)
         return message
 
-    def _ask(self, frame: Any, timeout: float | None) -> asyncio.Future[Any]:
-        loop = self._loop
-        if loop is None or (not self.connected and not self._will_restore()):
+    def _ask(self, frame: Any, timeout: float | None) -> Question:
+        loop, link, protocol = self._loop, self._link, self._protocol
+        up = link is not None and link.open and protocol is not None and protocol.open
+        if loop is None or not (up or self._will_restore()):
             raise NotConnected(self._why_not())
         body = frames.write(frame)
-        future = loop.create_future()
-        asked = _Asked(frame, future, loop.time() + (self.timeout if timeout is None else timeout))
-        if self.connected:
-            self._send(body)
-        self._asked[frame.id] = asked
-        return future
+        now = loop.time()
+        question = Question(frame, loop.create_future(), now + (self.timeout if timeout is None else timeout))
+        if up:
+            link.send(protocol.close(body, now))  # type: ignore[union-attr]
+        self._questions[frame.id] = question
+        return question
 
     def _send(self, body: bytes) -> None:
-        assert self._link is not None and self._protocol is not None
-        self._link.send(self._protocol.close(body, time.monotonic()))
+        assert self._link is not None and self._protocol is not None and self._loop is not None
+        self._link.send(self._protocol.close(body, self._loop.time()))
 
     def _why_not(self) -> str:
         why = f" ({self._why})" if self._why else ""
@@ -350,29 +325,30 @@ class Client:
             f"there is no connection to {self.address}{why}. Fix: await client.connect(), or reconnect=True"
         )
 
-    def _remember(self, message: Message) -> None:
-        self._history[message.id] = message
-        while len(self._history) > HISTORY:
-            self._history.popitem(last=False)
-
     # ---- from the link ----
 
     def _arrived(self, data: bytes) -> None:
         protocol = self._protocol
-        if protocol is None:
+        if protocol is None or self._loop is None:
             return
-        event = protocol.receive(data, time.monotonic())
+        event = protocol.receive(data, self._loop.time())
         if protocol.out:
             self._flush()
-        if event is None:
-            return
-        kind = event[0]
-        if kind == "frame":
-            self._take(event[1])
-        elif kind == "login":
+        kind = event.__class__
+        if kind is Result or kind is Done or kind is Failed:
+            self._questions.answered(event)  # type: ignore[arg-type]
+        elif kind is Text:
+            self._hear(event)  # type: ignore[arg-type]
+        elif kind is tuple:
+            self._happened(event)  # type: ignore[arg-type]
+        elif event is not None:
+            self.counts["malformed"] += 1
+
+    def _happened(self, event: Happening) -> None:
+        if event[0] == "login":
             if self._login is not None and not self._login.done():
                 self._login.set_result(None)
-        elif kind == "end":
+        elif event[0] == "end":
             self._fail_login(event[2] or ConnectError("the login ended"))
 
     def _flush(self) -> None:
@@ -386,91 +362,22 @@ class Client:
         if self._login is not None and not self._login.done():
             self._login.set_exception(error)
 
-    def _take(self, frame: Frame) -> None:
-        kind = frame.__class__
-        if kind is Result:
-            asked = self._asked.pop(frame.id, None)  # type: ignore[union-attr]
-            if asked is None:
-                self.counts["late"] += 1
-            elif not asked.future.done():
-                asked.future.set_result(frame.value)  # type: ignore[union-attr]
-        elif kind is Text:
-            self._hear(frame)  # type: ignore[arg-type]
-        elif kind is Done or kind is Failed:
-            asked = self._asked.pop(frame.id, None)  # type: ignore[union-attr]
-            if asked is None or asked.future.done():
-                self.counts["late"] += 1
-            elif kind is Done:
-                asked.future.set_result(None)
-            else:
-                asked.future.set_exception(_error_of(frame))  # type: ignore[arg-type]
-        else:
-            self.counts["malformed"] += 1
-
     def _hear(self, frame: Text) -> None:
-        replied = self._history.get(frame.replying) if frame.replying else None
+        replied = self._history.find(frame.replying) if frame.replying else None
         if frame.replying and replied is None:
             self.counts["unknown_reply"] += 1
         listeners = in_order(replied.listeners if replied else None, self.listeners, frame.content)
         if not listeners:
             return
-        message = Message(frame.content, frame.data, frame.id, replied, self._reply)
-        assert self._loop is not None
-        begun, rest = None, listeners
-        if not self._tasks:  # else those of the message before have not begun, and messages are heard in order
-            begun, rest = self._run_plain(listeners, message)
-        if begun is None and not rest:
-            return
-        task = self._loop.create_task(self._run(begun, rest, message))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        asked = self._asked.get(frame.replying) if frame.replying else None
-        if asked is not None:
+        task = self._hearing.hear(
+            listeners, Message(frame.content, frame.data, frame.id, replied, self._reply)
+        )
+        asked = self._questions.get(frame.replying) if frame.replying and task is not None else None
+        if asked is not None and task is not None:
             asked.replies.append(task)
 
     def _reply(self, to: Message, content: str, data: Any) -> Awaitable[Message]:
         return self.message(content, data, to)
-
-    def _run_plain(self, listeners: list[Any], message: Message) -> tuple[Any, list[Any]]:
-        """Call plain listeners at once, up to the first that waits; what it gave and the rest need a task."""
-        for at, listener in enumerate(listeners):
-            if listener.is_async:
-                return None, listeners[at:]
-            said = self._call(listener, message)
-            if inspect.isawaitable(said):
-                return (said, listener), listeners[at + 1 :]
-        return None, []
-
-    def _call(self, listener: Any, message: Message) -> Any:
-        """What a listener gives; None when the data does not fit, or it raised."""
-        try:
-            given = listener.arguments(message)
-        except ContentError as error:
-            self.lines.event("listener", f"{listener!r} was passed over, for {error}", logging.WARNING)
-            return None
-        try:
-            return listener.fn(*given)
-        except Exception as error:
-            self._raised(listener, error)
-            return None
-
-    def _raised(self, listener: Any, error: BaseException) -> None:
-        self.counts["handler_failed"] += 1
-        self.lines.event("error", f"{listener!r} raised {type(error).__name__}", logging.ERROR, None, error)
-
-    async def _run(self, begun: Any, rest: list[Any], message: Message) -> None:
-        """Wait for what a listener began, then run the rest, one after the other."""
-        waiting = [] if begun is None else [begun]
-        for listener in [None, *rest]:
-            if listener is not None:
-                waiting.append((self._call(listener, message), listener))
-            while waiting:
-                said, who = waiting.pop()
-                try:
-                    if inspect.isawaitable(said):
-                        await said
-                except Exception as error:
-                    self._raised(who, error)
 
     def _left(self, word: str) -> None:
         """The link has ended."""
@@ -485,7 +392,7 @@ class Client:
                 self._restoring = self._loop.create_task(self._restore())
             return
         self.closed = True
-        self._end_all()
+        self._questions.end(NotConnected(self._why_not()))
 
     def _will_restore(self) -> bool:
         return self.reconnect and not self.closed and self._restoring is not None
@@ -502,19 +409,13 @@ class Client:
                 if isinstance(error, MessagesError) and error.code in (3, 4):
                     self.closed = True
                     self._restoring = None
-                    self._end_all()
+                    self._questions.end(NotConnected(self._why_not()))
                     return
                 await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
                 attempt += 1
         self._restoring = None
-        for asked in list(self._asked.values()):
-            self._send(frames.write(asked.frame))
-
-    def _end_all(self) -> None:
-        asked, self._asked = self._asked, {}
-        for each in asked.values():
-            if not each.future.done():
-                each.future.set_exception(NotConnected(self._why_not()))
+        for question in list(self._questions.values()):
+            self._send(frames.write(question.frame))
 
     def _sweep(self) -> None:
         """Deadlines of questions, and the heartbeat."""
@@ -523,23 +424,14 @@ class Client:
             return
         self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
         now = self._loop.time()
-        if self._asked:
-            late = [id for id, each in self._asked.items() if each.deadline <= now]
-            for id in late:
-                asked = self._asked.pop(id)
-                if not asked.future.done():
-                    asked.future.set_exception(TimeoutError(f"{self.address} did not answer in time"))
+        if self._questions:
+            self._questions.expire(now, self.address)
         if now >= self._next_beat and self._protocol is not None:
             self._next_beat = now + self.heartbeat / 4
-            event = self._protocol.keep_alive(time.monotonic(), self.heartbeat, 3 * self.heartbeat)
+            event = self._protocol.keep_alive(now, self.heartbeat, 3 * self.heartbeat)
             if self._protocol.out and self._link is not None and self._link.open:
                 self._flush()
             if event is not None and self._link is not None:
                 link = self._link
                 link.ended("lost")
                 link.abort()
-
-
-def _error_of(frame: Failed) -> MessagesError:
-    kind = OF_CODE.get(frame.code, OperationFailed)
-    return kind(frame.text, id=frame.error, path=frame.path)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..typed import Malformed, _msgpack_step, check_msgpack_depth
+from ..typed import DEPTH, Malformed, _msgpack_step, check_msgpack_depth
 from .errors import BadAction, BadFrame
 
 Id = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
@@ -95,9 +95,10 @@ def write(frame: Frame) -> bytes:
 def read(body: bytes) -> Any:
     """The frame in `body`. Raises `BadFrame` or `BadAction`."""
     try:
-        check_msgpack_depth(body)
-        if b"\xde" in body or b"\xdf" in body:
-            check_maps(body)
+        if len(body) > DEPTH:  # each level takes a byte
+            check_msgpack_depth(body)
+            if b"\xde" in body or b"\xdf" in body:
+                check_maps(body)
         return _decode(body)
     except (msgspec.DecodeError, Malformed, ValueError, IndexError, RecursionError, OverflowError) as error:
         if len(body) > 1 and 0x90 < body[0] <= 0x9F and body[1] <= 0x7F and body[1] not in KINDS:

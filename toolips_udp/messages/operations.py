@@ -198,6 +198,7 @@ class Operations:
                 "Fix: take it out of one"
             )
         self._all: dict[str, Operation] = {}
+        self._allowed: dict[str, Operation] = {}
 
     def __iter__(self) -> typing.Iterator[str]:
         return iter(self._all)
@@ -209,6 +210,8 @@ class Operations:
         if not operation.name or len(operation.name) > 256:
             raise ValueError(f"an operation's name has 1 to 256 characters, found {len(operation.name)}")
         self._all[operation.name] = operation
+        if self.is_allowed(operation.name):
+            self._allowed[operation.name] = operation
 
     def is_allowed(self, name: str) -> bool:
         """What the lists say of a name."""
@@ -220,13 +223,12 @@ class Operations:
 
     def find(self, name: str) -> Operation:
         """The operation to run. Raises `UnsupportedOperation` or `UnknownOperation`."""
-        found = self._all.get(name)
+        found = self._allowed.get(name)
+        if found is not None:
+            return found
         if not self.is_allowed(name):
             raise UnsupportedOperation(f"operation {name!r} is not allowed here")
-        if found is None:
-            hint = suggestion(name, filter(self.is_allowed, self._all))
-            raise UnknownOperation(f"there is no operation {name!r}.{hint}")
-        return found
+        raise UnknownOperation(f"there is no operation {name!r}.{suggestion(name, self._allowed)}")
 
 
 def _names(names: Iterable[str], where: str) -> Iterable[str]:

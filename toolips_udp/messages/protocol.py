@@ -4,7 +4,7 @@ Above login, seals and frames; called by `remote.py` (the server's side) and `cl
 one frame, so `receive` gives at most one event. Nothing that arrives can raise here; what is not right is
 counted in `counts` under one word. `out` collects what is to be sent.
 
-Events are tuples: ("judge", token) ("login", Session) ("frame", Frame) ("bad", MessagesError) ("end", word, error).
+An event is a frame, or a tuple: ("judge", token) ("login", Session) ("bad", MessagesError) ("end", word, error).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ LOGIN_DEADLINE = 5.0
 LONGEST_LOGIN = 8192
 """Bytes of a frame before the login."""
 MOST_PROBES = 4
-Event = tuple[Any, ...]
+Happening = tuple[Any, ...]
+Event = Frame | Happening
 
 
 class Protocol:
@@ -70,14 +71,13 @@ class Protocol:
         except MessagesError as error:
             self.counts["malformed"] += 1
             return ("bad", error)
-        if frame.__class__ is Ping:
+        kind = frame.__class__
+        if kind is Ping:
             self.out.append(self.write(Pong(frame.number), now))
             return None
-        if frame.__class__ is Pong:
-            return None
-        return ("frame", frame)
+        return None if kind is Pong else frame
 
-    def keep_alive(self, now: float, every: float, lost_after: float) -> Event | None:
+    def keep_alive(self, now: float, every: float, lost_after: float) -> Happening | None:
         """A ping when nothing was said for `every` seconds; the end when nothing was heard for `lost_after`."""
         if not self.open:
             return None
@@ -87,7 +87,7 @@ class Protocol:
             self.out.append(self.write(Ping(), now))
         return None
 
-    def end(self, word: str, error: MessagesError | None = None) -> Event:
+    def end(self, word: str, error: MessagesError | None = None) -> Happening:
         """Nothing more is taken."""
         self.ended = True
         return ("end", word, error)
@@ -136,7 +136,7 @@ class ServerProtocol(Protocol):
             self.counts["malformed"] += 1
             return self._fail(now)
 
-    def _before_login(self, data: bytes, now: float) -> Event | None:
+    def _before_login(self, data: bytes, now: float) -> Happening | None:
         if not data or len(data) > LONGEST_LOGIN:
             raise LoginError("no login frame")
         if is_probe(data) and self._state == "hello":
@@ -166,14 +166,14 @@ class ServerProtocol(Protocol):
             return None
         return self._judge(now)
 
-    def _judge(self, now: float) -> Event | None:
+    def _judge(self, now: float) -> Happening | None:
         assert self._login is not None
         right = self._login.prove(self._proof)
         if right is None:
             return ("judge", self._login.sent_token)
         return self.decide(right, now)
 
-    def decide(self, right: bool, now: float) -> Event | None:
+    def decide(self, right: bool, now: float) -> Happening | None:
         """The verdict on the proof, or that of a custom login."""
         if self.ended or self._login is None:
             return None
@@ -191,14 +191,14 @@ class ServerProtocol(Protocol):
         self.heard = self.said = now
         return ("login", self.session)
 
-    def _fail(self, now: float) -> Event:
+    def _fail(self, now: float) -> Happening:
         self.counts["login_failed"] += 1
         self._throttle.failed(self._source, now)
         if self._state != "hello":
             self.out.append(refusal())
         return self.end("login")
 
-    def tick(self, now: float) -> Event | None:
+    def tick(self, now: float) -> Happening | None:
         """Called now and then: a login that waited is judged, one that is too slow ends."""
         if self.ended or self.session is not None:
             return None

@@ -22,7 +22,7 @@ from .protocol import ServerProtocol
 
 if TYPE_CHECKING:
     from .operations import Operation as Called
-    from .server import Messages
+    from .reception import Reception
 
 HIGH = 256 * 1024
 """Bytes that a link may hold; more waits here, where it is bounded and counted."""
@@ -47,7 +47,7 @@ class Remote:
         "protocol", "queue", "queued", "second", "state",
     )  # fmt: skip
 
-    def __init__(self, house: Messages, link: Link, protocol: ServerProtocol, id: int) -> None:
+    def __init__(self, house: Reception, link: Link, protocol: ServerProtocol, id: int) -> None:
         self.house = house
         self.link = link
         self.protocol = protocol
@@ -82,9 +82,9 @@ class Remote:
         if self.state != "connected":
             raise NotConnected(f"{self!r} has gone, so nothing can be sent to it")
         house = self.house
-        message = Message(content, data, house.next_id(), replying, None, self)
+        message = Message(content, data, house.history.next_id(), replying, None, self)
         body = frames.write(Text(message.id, content, data, 0 if replying is None else replying.id))
-        house.remember(message, self)
+        house.history.add(message, self)
         house.on_loop(self.deliver, body, True)
         return Sent(message)
 
@@ -102,20 +102,20 @@ class Remote:
         """A message of the carrier."""
         house = self.house
         now = house.clock()
-        event = self.protocol.receive(data, now)
-        if event is not None:
-            if event[0] == "frame":
-                if now - self.second >= 1.0:
-                    self.second, self.frames = now, 0
-                self.frames += 1
-                if self.frames > house.rate:
-                    house.counts["flood"] += 1
-                    self.kill("flood")
-                    return
-                self.take(event[1])
-            else:
-                self.happened(event)
-        if self.protocol.out:
+        protocol = self.protocol
+        event = protocol.receive(data, now)
+        if event.__class__ is tuple:
+            self.happened(event)
+        elif event is not None:
+            if now - self.second >= 1.0:
+                self.second, self.frames = now, 0
+            self.frames += 1
+            if self.frames > house.rate:
+                house.counts["flood"] += 1
+                self.kill("flood")
+                return
+            self.take(event)
+        if protocol.out:
             self.flush()
 
     def flush(self) -> None:
@@ -171,8 +171,9 @@ class Remote:
         """Send a frame, or queue it when the client is slow: `delivered`, `queued` or `failed`."""
         if self.state != "connected":
             return "failed"
-        if not self.queue and self.link.unsent <= HIGH:
-            self.link.send(self.protocol.close(body, self.house.clock()))
+        link = self.link
+        if not self.queue and link.unsent <= HIGH:
+            link.send(self.protocol.close(body, self.house.clock()))
             return "delivered"
         if self.queued + len(body) > self.house.max_queue:
             if droppable and self.house.slow == "drop":
@@ -292,7 +293,7 @@ class Remote:
     def hear(self, frame: Text) -> None:
         """Give a message to its listeners."""
         house = self.house
-        replied = house.remembered(frame.replying, self) if frame.replying else None
+        replied = house.history.find(frame.replying, self) if frame.replying else None
         if frame.replying and replied is None:
             house.counts["unknown_reply"] += 1
         listeners = in_order(replied.listeners if replied else None, house.listeners, frame.content)

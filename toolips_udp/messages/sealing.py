@@ -18,17 +18,23 @@ WINDOW = 256
 """How far behind the newest number a message may be."""
 LAST = 2**64 - 1
 
-_blake2b = hashlib.blake2b
+_ALL = (1 << WINDOW) - 1
 _equal = hmac.compare_digest
+_int_of = int.from_bytes
+
+
+def mac_of(key: bytes) -> Callable[[], Any]:
+    """Makes signatures under this key: BLAKE2b, keyed once, then copied."""
+    return hashlib.blake2b(digest_size=MAC, key=key).copy
 
 
 class Seal:
     """Writes: number, signature, body; or number, ciphertext with its tag."""
 
-    __slots__ = ("_cipher", "_key", "number")
+    __slots__ = ("_cipher", "_mac", "number")
 
     def __init__(self, key: bytes, secure: bool) -> None:
-        self._key = key
+        self._mac = mac_of(key)
         self._cipher = cipher(key) if secure else None
         self.number = 0
 
@@ -41,7 +47,9 @@ class Seal:
         head = number.to_bytes(8, "big")
         if self._cipher is not None:
             return head + self._cipher.encrypt(b"\0\0\0\0" + head, body, head)  # type: ignore[no-any-return]
-        return head + _blake2b(head + body, digest_size=16, key=self._key).digest() + body
+        mac = self._mac()
+        mac.update(head + body)
+        return head + mac.digest() + body  # type: ignore[no-any-return]
 
 
 class Window:
@@ -62,7 +70,7 @@ class Window:
         """This number has come, and its message was genuine."""
         ahead = number - self.newest
         if ahead > 0:
-            self.seen = ((self.seen << ahead) | 1) & ((1 << WINDOW) - 1) if ahead < WINDOW else 1
+            self.seen = ((self.seen << ahead) | 1) & _ALL if ahead < WINDOW else 1
             self.newest = number
         else:
             self.seen |= 1 << -ahead
@@ -71,10 +79,10 @@ class Window:
 class Opener:
     """Reads what a `Seal` of the other side wrote."""
 
-    __slots__ = ("_cipher", "_key", "window")
+    __slots__ = ("_cipher", "_mac", "window")
 
     def __init__(self, key: bytes, secure: bool) -> None:
-        self._key = key
+        self._mac = mac_of(key)
         self._cipher = cipher(key) if secure else None
         self.window = Window()
 
@@ -89,13 +97,15 @@ class Opener:
                 return "denied"
         else:
             body = data[24:]
-            if not _equal(_blake2b(head + body, digest_size=16, key=self._key).digest(), data[8:24]):
+            mac = self._mac()
+            mac.update(head + body)
+            if not _equal(mac.digest(), data[8:24]):
                 return "denied"
-        number = int.from_bytes(head, "big")
+        number = _int_of(head, "big")
         window = self.window
         if number == window.newest + 1:  # what a reliable carrier brings
             window.newest = number
-            window.seen = (window.seen << 1 | 1) & ((1 << WINDOW) - 1)
+            window.seen = (window.seen << 1 | 1) & _ALL
             return body
         if not window.is_fresh(number):
             return "replayed"

@@ -2,141 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
-from collections import Counter
+import sys
+from pathlib import Path
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from toolips_udp.messages import frames, tokens
+from toolips_udp.messages import frames
 from toolips_udp.messages.errors import BadAction, BadFrame
-from toolips_udp.messages.login import HELLO_SIZE, ClientLogin, Terms
-from toolips_udp.messages.protocol import ClientProtocol, ServerProtocol
+from toolips_udp.messages.login import HELLO_SIZE
 from toolips_udp.messages.sealing import HEAD
-from toolips_udp.messages.throttle import Throttle
 
-MOST = 100_000
-KEY = tokens.key_of("test")
+sys.path.insert(0, str(Path(__file__).parents[2]))
+import fuzz_messages
+from fuzz_messages import MOST, User, check_before, fuzz, logged_in, run_after, run_before, run_user, server
+
 COUNT = int(os.environ.get("MESSAGES_FUZZ", "3000"))
-"""How many messages of each kind; the long run sets 10,000,000."""
-
-
-def server(throttle=None, custom=False, secure=False):
-    return ServerProtocol(
-        Terms("1.0", None, secure), 0.0, MOST, Counter(), token=KEY, custom=custom, address="a", source="a",
-        throttle=Throttle() if throttle is None else throttle, random=os.urandom,
-    )  # fmt: skip
-
-
-def client(token="test"):
-    return ClientProtocol(
-        Terms("1.0"), 0.0, MOST, Counter(), token=token, may_send=True, instance=bytes(16), resumes=False,
-        random=os.urandom,
-    )  # fmt: skip
-
-
-def pump(one, other):
-    """Carry what one says to the other; the events there."""
-    out, one.out[:] = list(one.out), []
-    return [event for event in (other.receive(data, 0.0) for data in out) if event is not None]
-
-
-def logged_in(**more):
-    theirs, ours = server(**more), client()
-    ours.begin()
-    for _ in range(2):
-        events = pump(ours, theirs)
-        pump(theirs, ours)
-    assert [event[0] for event in events] == ["login"] and ours.open and theirs.open
-    return theirs, ours
-
-
-def mutate(rng, data):
-    """A frame with something changed."""
-    raw = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        how = rng.randrange(5)
-        at = rng.randrange(len(raw) + 1)
-        if how == 0 and raw:
-            raw[at % len(raw)] = rng.randrange(256)
-        elif how == 1:
-            del raw[at : at + rng.randint(1, 16)]
-        elif how == 2:
-            raw[at:at] = rng.randbytes(rng.randint(1, 16))
-        elif how == 3:
-            raw[at:at] = raw[:32]
-        else:
-            raw[at : at + 1] = bytes(
-                (rng.choice((0x91, 0x9F, 0xDC, 0xDD, 0xDE, 0xDF, 0xC6, 0xDB, 0xC9, 0xD9)),)
-            )
-    return bytes(raw)
-
-
-SAMPLES = [
-    frames.Operation(1, "echo", {"text": "abc", "n": [1, 2.5, None, True, b"x"]}),
-    frames.Text(7, "hello", {"deep": {"er": [1]}}, 3),
-    frames.Result(1, "x"), frames.Done(2), frames.Failed(3, 6, "text", "id", "path"), frames.Ping(1), frames.Pong(2),
-]  # fmt: skip
-
-
-def check_before(data, custom, secure):
-    theirs = server(custom=custom, secure=secure)
-    event = theirs.receive(data, 0.0)
-    assert event is None or event[0] == "end"
-    assert sum(map(len, theirs.out)) <= max(len(data), 2), "an answer longer than its question"
-    assert theirs.session is None
-
-
-def hello_of():
-    login = ClientLogin("wrong", Terms("1.0"), True, bytes(16), False, os.urandom)
-    return login, login.hello()
-
-
-def run_before(count, seed):
-    rng = random.Random(seed)
-    throttle = Throttle()
-    login, hello = hello_of()
-    for n in range(count):
-        custom, secure = bool(n & 1), bool(n & 64)
-        if n % 16 == 0:
-            login, hello = hello_of()
-        kind = n % 4
-        if kind == 0:
-            check_before(rng.randbytes(rng.randrange(300)), custom, secure)
-        elif kind == 1:
-            check_before(mutate(rng, hello), custom, secure)
-        else:
-            theirs = server(throttle, custom, secure)
-            theirs.receive(hello, 0.0)
-            if kind == 2:
-                data = mutate(rng, bytes((3,)) + rng.randbytes(83) + b"\0\4test")
-            else:
-                data = mutate(rng, login.answer(theirs.out[0]))
-            event = theirs.receive(data, float(n * 60))
-            assert event is None or event[0] == "end" or (event[0] == "judge" and event[1] is not None)
-            assert theirs.session is None and sum(map(len, theirs.out[1:])) <= 2
-    assert len(throttle) <= 1
-
-
-def run_after(count, seed, secure):
-    """Genuine frames with nonsense in them, and nonsense that is not genuine."""
-    rng = random.Random(seed)
-    theirs, ours = logged_in(secure=secure)
-    bodies = [frames.write(frame) for frame in SAMPLES]
-    for n in range(count):
-        body = mutate(rng, rng.choice(bodies)) if n % 3 else rng.randbytes(rng.randrange(120))
-        data = ours.close(body, 0.0)
-        if n % 4 == 0:
-            data = mutate(rng, data)
-        for receiver in (theirs,) if n % 8 else (theirs, ours):
-            event = receiver.receive(data, 0.0)
-            assert event is None or event[0] in ("frame", "bad"), event
-            assert sum(map(len, receiver.out)) <= len(data) + 64
-            receiver.out.clear()
-    assert theirs.open and ours.open
+"""How many messages of each kind; tests/fuzz_messages.py runs millions."""
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -149,23 +36,23 @@ def test_nothing_after_the_login_raises(secure):
     run_after(COUNT, 1, secure)
 
 
-@pytest.mark.long
-@pytest.mark.timeout(7200)
-def test_ten_million_messages_before_and_after_the_login_leave_nothing_behind():
-    """10,000,000 messages (MESSAGES_FUZZ sets another number): half before the login, half after."""
-    import tracemalloc
+def test_nonsense_of_a_logged_in_client_reaches_user_code_only_as_its_hints_say():
+    asyncio.run(run_user(COUNT, 5, User()))
 
-    total = int(os.environ.get("MESSAGES_FUZZ", "10_000_000"))
-    step = max(total // 20, 1000)
-    tracemalloc.start()
-    first = 0
-    for part in range(max(total // step, 2)):
-        run_before(step // 2, part)
-        run_after(step // 2, part, bool(part & 1))
-        now, _ = tracemalloc.get_traced_memory()
-        first = first or now
-        assert now - first < 2_000_000, f"memory grew by {now - first:,} bytes after {part * step:,} messages"
-    tracemalloc.stop()
+
+def test_the_long_run_counts_notices_growth_and_what_raises(monkeypatch):
+    monkeypatch.setattr(fuzz_messages, "STEP", 100)
+    assert fuzz(run_before, 300, 0, 1) | {"seconds": 0, "grown": 0} == {
+        "kind": "fuzz", "executions": 300, "seconds": 0, "seed": 1, "result": "ok", "grown": 0,
+    }  # fmt: skip
+    kept = []
+    grown = fuzz(lambda count, seed: kept.append(b"\1" * (1 << 21)), 3000, 0, 1)
+    assert "memory grew" in grown["result"] and grown["executions"] < 3000
+
+    def breaks(count, seed):
+        raise KeyError(seed)
+
+    assert "KeyError with seed 7" in fuzz(breaks, 300, 0, 7)["result"]
 
 
 @settings(max_examples=300, deadline=None)
@@ -232,8 +119,6 @@ def test_a_frame_above_max_message_is_counted_and_not_read():
 
 def test_a_running_server_takes_nonsense_of_a_logged_in_client_and_goes_on(caplog):
     """Genuine frames of every kind, with names, ids and payloads that mean nothing."""
-    import asyncio
-
     from toolips_udp import messages
 
     def nonsense(rng):
@@ -281,7 +166,7 @@ def test_a_running_server_takes_nonsense_of_a_logged_in_client_and_goes_on(caplo
     with server.start("127.0.0.1:0"):
         asyncio.run(asyncio.wait_for(story(server), 20))
     assert set(ran) == {int}
-    assert len(server._history) == 0 and not len(server.executions)
+    assert len(server.history) == 0 and not len(server.executions)
     assert len(caplog.records) < 200, "nonsense fills no log"
     raised = [r.getMessage() for r in caplog.records if "Traceback" in r.getMessage()]
     assert all("unsupported operand" in each or "can only concatenate" in each for each in raised), raised[:1]
