@@ -127,25 +127,21 @@ static int make_room(dns_rules *rules, size_t len)
     return 0;
 }
 
-int dns_rules_add(dns_rules *rules, const uint8_t *name, size_t len, unsigned scope, unsigned action, uint16_t list)
+int dns_rules_enter(dns_rules *rules, const dns_query *q, unsigned scope, unsigned action, uint16_t list)
 {
-    dns_query q;
-    if (dns_name_check(name, len) < 0)
-        return -1;
-    dns_query_name(&q, name, len, &rules->key);
-    dns_rule *rule = seek(rules, q.hash, q.name, len);
+    size_t len = q->name_len;
+    if (make_room(rules, len) < 0)
+        return -2;
+    dns_rule *rule = seek(rules, q->hash, q->name, len);
     int known = rule->name != 0;
     if (!known) {
-        if (make_room(rules, len) < 0)
-            return -2;
-        rule = seek(rules, q.hash, q.name, len);
-        rule->hash = q.hash;
+        rule->hash = q->hash;
         rule->name = (uint32_t)rules->octets_used;
-        memcpy(rules->octets + rules->octets_used, q.name, len);
+        memcpy(rules->octets + rules->octets_used, q->name, len);
         rules->octets_used += len;
         rules->count++;
-        rules->bloom[q.hash >> 4 & rules->bloom_mask] |= bloom_bits(q.hash);
-        rules->depths[q.labels >> 6] |= (uint64_t)1 << (q.labels & 63);
+        rules->bloom[q->hash >> 4 & rules->bloom_mask] |= bloom_bits(q->hash);
+        rules->depths[q->labels >> 6] |= (uint64_t)1 << (q->labels & 63);
     }
     if (scope & DNS_RULE_EXACT && action > rule->exact) {
         rule->exact = (uint8_t)action;
@@ -156,6 +152,15 @@ int dns_rules_add(dns_rules *rules, const uint8_t *name, size_t len, unsigned sc
         rule->list = list;
     }
     return known;
+}
+
+int dns_rules_add(dns_rules *rules, const uint8_t *name, size_t len, unsigned scope, unsigned action, uint16_t list)
+{
+    dns_query q;
+    if (dns_name_check(name, len) < 0)
+        return -1;
+    dns_query_name(&q, name, len, &rules->key);
+    return dns_rules_enter(rules, &q, scope, action, list);
 }
 
 unsigned dns_rules_find(const dns_rules *rules, const dns_query *q, unsigned *labels, uint16_t *list)

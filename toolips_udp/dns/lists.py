@@ -7,6 +7,7 @@ Imports names, namelist, zone, and the native DNS for its rules.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ try:
 except ImportError:
     native = None  # type: ignore[assignment]
 from ..errors import FormatError
-from . import names, rrtypes, zonefile
-from .namelist import NameSet
+from . import namelist, names, rrtypes, zonefile
 from .zone import RRset, Zone
 
+_TELLING = 2000
+"""Lines that are looked at to tell what kind of list a file is."""
 BLOCK, ALLOW, IMPORTANT = "block", "allow", "important"
 _LOCAL_NAMES = frozenset(
     "localhost localhost.localdomain local broadcasthost ip6-localhost ip6-loopback ip6-localnet ip6-mcastprefix "
@@ -39,6 +41,9 @@ _IN_C: dict[str | None, int] = (
     if native is not None
     else {}
 )
+
+
+NameSet: Any = native.NameSet if native is not None else namelist.NameSet
 
 
 @dataclass(slots=True)
@@ -89,27 +94,38 @@ class NameList:
     @classmethod
     def load(cls, path: Path) -> NameList:
         """Read a file; raises `OSError`, or `ZoneError` for an RPZ that is no zone."""
-        return cls.read(path.read_bytes().decode("utf-8", "replace"), str(path))
+        return cls.read(path.read_bytes(), str(path))
 
     @classmethod
-    def read(cls, text: str, file: str = "") -> NameList:
-        """Rules from text."""
+    def read(cls, text: str | bytes, file: str = "") -> NameList:
+        """Rules from text. C reads the plain lines; what it leaves, and RPZ, is read here."""
         made = cls(file)
-        made.kind = kind_of(text)
+        octets = text.encode("utf-8", "replace") if isinstance(text, str) else text
+        head = b"\n".join(octets.split(b"\n", _TELLING)[:_TELLING])
+        made.kind = kind_of(head.decode("utf-8", "replace"))
         if made.kind == "rpz":
-            made._rpz(zonefile.read(text, None, fallback="rpz."))
+            made._rpz(zonefile.read(octets.decode("utf-8", "replace"), None, fallback="rpz."))
         else:
-            take = {"hosts": made._hosts, "adblock": made._adblock, "names": made._names}[made.kind]
-            for number, line in enumerate(text.splitlines(), 1):
-                stripped = line.strip()
-                if stripped and stripped[0] not in "#!;[":
-                    try:
-                        take(stripped, number)
-                    except FormatError:
-                        made.unsupported += 1
+            made._lines(octets)
         for table in (made.exact, made.below, made.allow_exact, made.allow_below):
             table.seal()
         return made
+
+    def _lines(self, octets: bytes) -> None:
+        sets = (self.exact, self.below, self.allow_exact, self.allow_below)
+        left: Iterable[tuple[int, bytes]]
+        if native is not None:
+            self.rules, self.count, left = native.read_list(octets, self.kind, *sets)
+        else:
+            left = enumerate(octets.split(b"\n"), 1)
+        take = {"hosts": self._hosts, "adblock": self._adblock, "names": self._names}[self.kind]
+        for number, line in left:
+            stripped = line.decode("utf-8", "replace").strip()
+            if stripped and stripped[0] not in "#!;[":
+                try:
+                    take(stripped, number)
+                except FormatError:
+                    self.unsupported += 1
 
     def _add(self, table: NameSet, text: str, line: int) -> None:
         name = names.fold(names.from_text(text))
@@ -269,7 +285,7 @@ def _native_action(special: Special) -> int:
 
 def kind_of(text: str) -> str:
     """`rpz`, `adblock`, `hosts` or `names`, from the first lines that tell."""
-    for line in text.splitlines()[:2000]:
+    for line in text.split("\n"):
         stripped = line.strip()
         words = stripped.split()
         if not words or stripped[0] in "#;":
