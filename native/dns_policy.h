@@ -27,6 +27,7 @@ typedef struct dns_rules {
     uint64_t depths[2];      /* bit n: some rule has n labels */
     uint64_t mask, bloom_mask;
     uint32_t count, room;
+    uint64_t hits;           /* answers given by it; one writer */
     dns_rule *rule;
     uint64_t *bloom;
     uint8_t *octets;

@@ -143,6 +143,7 @@ static int ask_lists(dns_stage *s, const dns_view *view, const dns_client *clien
         if (blocked && !allowed) {
             if (view->note_blocked || how == DNS_RULE_PYTHON)
                 return 0;
+            blocked->rules->hits++;
             if (how == DNS_RULE_DROP)
                 return TUDP_DROP(TUDP_DENIED);
             size_t n = dns_rule_reply(how, &s->server, client, msg, q, flags, blocked->ede, out);
@@ -219,7 +220,7 @@ static int answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *clie
     int rcode = dns_query_parse(msg, len, &s->server.key, q);
     if (rcode == DNS_DROP)
         return TUDP_DROP(TUDP_MALFORMED);
-    s->opcodes[q->opcode]++;
+    s->queries[client->transport & 3][q->opcode]++;
     if (s->server.ecs && q->ecs_at && !dns_ecs_ok(msg, q)) {
         q->ecs_at = 0; /* not to be given back */
         rcode = rcode ? rcode : DNS_FORMERR;

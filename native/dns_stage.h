@@ -25,7 +25,7 @@ typedef struct dns_range {
 /* One list of a view. A group of lists (one blocklist's files) ends with `ends`:
  * within it an allow rule of any list beats the others. */
 typedef struct dns_listing {
-    const dns_rules *rules;
+    dns_rules *rules;
     uint16_t ede;            /* of blocked answers */
     uint8_t action;          /* what DNS_RULE_NXDOMAIN in the list means here */
     uint8_t ends;
@@ -100,7 +100,8 @@ typedef struct dns_stage {
     dns_view view[DNS_VIEWS];
     uint64_t answers[DNS_SOURCES][32]; /* by source and rcode */
     uint64_t transports[2];  /* answers by datagram, by stream */
-    uint64_t passed, limited, slipped, opcodes[16];
+    uint64_t passed, limited, slipped;
+    uint64_t queries[4][16]; /* by transport and opcode */
     uint64_t cookies[5];
     uint32_t prefetches;     /* questions to ask again, until Python took them */
     dns_prefetch prefetch[DNS_PREFETCHES];

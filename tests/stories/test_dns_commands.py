@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -151,6 +152,36 @@ def test_a_forwarder_caches_and_its_cache_is_dumped_and_flushed(served, zone_fil
     flushed = command("ctl", "cache", "flush", "example.test", "--tree", "--pid", pid).stdout
     assert int(flushed.split()[0]) >= 1
     assert command("ctl", "cache", "dump", "--pid", pid).stdout.strip() == ""
+
+
+def test_ctl_switches_the_log_reads_a_zone_again_and_tells_what_is_asked_most(served, zone_file, tmp_path):
+    running = served("--zone", f"example.test={zone_file}")
+
+    def ctl(*words):
+        found = command("ctl", *words, "--pid", running.process.pid)
+        return found.stdout + found.stderr
+
+    assert "no file was configured" in ctl("log", "on")
+    assert "100% of the answers" in ctl("log", "on", tmp_path / "log")
+    for _ in range(3):
+        running.query("www.example.test")
+    assert ctl("log", "off") == "off\n"
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line["name"] for line in lines] == ["www.example.test."] * 3
+    assert "100% of the answers" in ctl("log", "on") and ctl("log", "off") == "off\n"
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "toolips_udp", "dns", "ctl", "top", "--seconds", "2", "--pid", str(running.process.pid)],
+        cwd=ROOT, env=ENV, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while watching.poll() is None:
+        running.query("www.example.test")
+    said = watching.communicate()[0]
+    assert "answers a second" in said and re.search(r"name +100.0% www.example.test.", said), said
+    zone_file.write_text(ZONE.replace("ns h 7", "ns h 8"))
+    assert ctl("zone", "reload", "example.test") == "example.test. serial 8\n"
+    zone_file.write_text("nonsense")
+    assert "keeps its old state" in ctl("zone", "reload", "example.test")
+    assert "there is no upstream" in ctl("upstream", "down", "192.0.2.9")
 
 
 def test_serve_with_workers_answers_and_reloads_without_a_gap(served, zone_file):

@@ -268,7 +268,7 @@ def test_metrics_count_what_c_answered():
         text = metrics.text()
         assert 'toolips_dns_answers_total{rcode="NOERROR",source="zone"} 3' in text
         assert 'toolips_dns_answers_total{rcode="NXDOMAIN",source="zone"} 1' in text
-        assert 'toolips_dns_queries_total{transport="tcp"} 1' in text
+        assert 'toolips_dns_queries_total{transport="tcp",opcode="QUERY"} 1' in text
 
 
 def test_a_blocklist_is_kept_in_c_in_front_of_zones_and_behind_them(tmp_path):

@@ -108,7 +108,7 @@ cdef class Waiting:
         self.end()
         if finishing and not self.late or not isinstance(error, Exception):
             raise error
-        c.respond(q.error(DNS_SERVFAIL, 0, 0))
+        self.dispatcher.failing(c, q)
         raise self.dispatcher.failed(handler, q, error) from error
 
     cdef void end(self):
@@ -197,7 +197,7 @@ cdef class Dispatcher:
         try:
             value = handler.fn(q)
         except Exception as error:
-            conn.respond(q.error(DNS_SERVFAIL, 0, 0))
+            self.failing(conn, q)
             raise self.failed(handler, q, error) from error
         if not self.write(conn, q, value):
             return self.finish(c, q, handler, value)
@@ -208,7 +208,7 @@ cdef class Dispatcher:
         """An async handler: called here, stepped by the endpoint."""
         cdef Waiting waiting
         if handler.in_flight >= handler.at_most:
-            c.respond(q.error(DNS_SERVFAIL, 0, 0))
+            self.failing(c, q)
             raise self.failed(handler, q, handler.too_many())
         waiting = Waiting.__new__(Waiting)
         waiting.dispatcher = self
@@ -274,11 +274,20 @@ cdef class Dispatcher:
         else:
             n = dns_error_write(answer_room, &q.settings.s, &q.c, q.kept, &q.q, flags | DNS_TC, 0, NULL)
         conn.reply(answer_room, n)
-        self.stage.s.answers[DNS_FROM_PYTHON][0] += 1
+        self.told(q, 0, DNS_EDE_NONE)
+        return True
+
+    cdef void told(self, Question q, int rcode, int ede):
+        """An answer of a function has gone out: count it and note it in the log."""
+        self.stage.s.answers[DNS_FROM_PYTHON][rcode] += 1
         self.stage.s.transports[0] += 1
         if self.stage.s.log != NULL:
-            dns_log_note(self.stage.s.log, &q.c, &q.q, <uint64_t>q.c.now * 1000000000, 0, DNS_FROM_PYTHON, 0, 0xFFFF)
-        return True
+            dns_log_note(self.stage.s.log, &q.c, &q.q, <uint64_t>q.c.now * 1000000000, 0, DNS_FROM_PYTHON, rcode, ede)
+
+    cdef void failing(self, Connection conn, Question q):
+        """SERVFAIL for a function that failed."""
+        conn.respond(q.error(DNS_SERVFAIL, 0, 0))
+        self.told(q, DNS_SERVFAIL, 0)
 
     cdef bint put(self, dns_writer *w, Question q, record, uint16_t *counts) except -1:
         cdef bytes data = record.data

@@ -12,7 +12,7 @@ cdef extern from "dns_stage.h" nogil:
         uint8_t start "from"[16]
         uint32_t value
     ctypedef struct dns_listing:
-        const dns_rules *rules
+        dns_rules *rules
         uint16_t ede
         uint8_t action, ends
     ctypedef struct dns_view:
@@ -53,7 +53,7 @@ cdef extern from "dns_stage.h" nogil:
         uint64_t answers[5][32]
         uint64_t transports[2]
         uint64_t passed, limited, slipped
-        uint64_t opcodes[16]
+        uint64_t queries[4][16]
         uint64_t cookies[5]
         uint32_t prefetches
         dns_prefetch prefetch[64]
@@ -295,7 +295,8 @@ cdef class Stage:
         return {
             "answers": answers, "rcodes": rcodes, "sources": sources,
             "transports": {"udp": s.transports[0], "tcp": s.transports[1]},
-            "opcodes": {i: s.opcodes[i] for i in range(16) if s.opcodes[i]},
+            "queries": {(name, i): s.queries[t][i] for t, name in enumerate(("udp", "tcp", "tls", "https"))
+                        for i in range(16) if s.queries[t][i]},
             "cookies": {"client": s.cookies[1], "bad": s.cookies[2], "good": s.cookies[3] + s.cookies[4]},
             "passed": s.passed, "limited": s.limited, "slipped": s.slipped,
         }

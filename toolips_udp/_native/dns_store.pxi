@@ -4,6 +4,7 @@ cdef extern from "dns_policy.h" nogil:
     ctypedef struct dns_rules:
         dns_key key
         uint32_t count
+        uint64_t hits
     ctypedef struct dns_rrl:
         uint64_t mask
     enum:
@@ -111,6 +112,11 @@ cdef class Rules:
     def size(self):
         """Octets of memory."""
         return dns_rules_size(self.r)
+
+    @property
+    def hits(self):
+        """Answers that a stage gave because of it."""
+        return self.r.hits
 
     def find(self, bytes name not None):
         """`(action, labels of the rule, list)` for a wire name, or None."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,6 +27,7 @@ from .tsig import Keys, Session
 from .zone import RRset, Zone
 
 if TYPE_CHECKING:
+    from .metrics import Metrics
     from .service import Service
 
 log = logging.getLogger("toolips_udp.dns")
@@ -50,11 +52,12 @@ class Answering:
     ecs: bool
     half: Any
     handlers: Handlers
+    connections: Counter[str]
     id: str | None
     limit: RateLimit | None
     may_query: Prefixes
     may_recurse: Prefixes
-    metrics: Callable[[Question, Result], Any] | None
+    metrics: Metrics | None
     query_log: Any
     recursive: bool
     silent: bool
@@ -74,6 +77,8 @@ class Answering:
         if answer:
             assert isinstance(answer, bytes)
             c.respond(answer)
+        elif self.metrics is not None:
+            self.metrics.silent += 1
         if failed is not None:
             raise failed  # after SERVFAIL was sent: counted handler_failed and logged with the peer
 
@@ -92,6 +97,8 @@ class Answering:
         if result is not None and result != "drop":
             c.respond(self.encode(q, result, options))
             self._keep(q, c.packet, result)
+        elif self.metrics is not None:
+            self.metrics.silent += 1
         if failed is not None:
             raise failed
 
@@ -139,8 +146,11 @@ class Answering:
             if transport == "udp":
                 raise Malformed("no DNS query")
             return None, None
+        if self.metrics is not None and self.half is None:
+            self.metrics.queries[transport, query.opcode] += 1
         options, verified = self._options(query, client, transport)
         if query.rcode >= 0:
+            self._said(query.rcode)
             return encode_error(query, options), None
         q = Question(query, client, transport, self.clock(), cast("Service", self))
         q.connection = c
@@ -178,8 +188,13 @@ class Answering:
         elif result.share and result.source == "python" and not (result.scope or result.ede):
             self.half.share(q, packet, encode_reply(q.query, result, 65_535))
 
+    def _said(self, rcode: int) -> None:
+        if self.metrics is not None:
+            self.metrics.said(rcode)
+
     def _unsigned(self, q: Question, session: Session) -> bytes:
         """A TSIG that does not hold: FORMERR, or NOTAUTH with the reason in the TSIG (X6)."""
+        self._said(rrtypes.FORMERR if session.malformed else rrtypes.NOTAUTH)
         if session.malformed:
             return encode_reply(q.query, error(rrtypes.FORMERR), 65_535)
         return session.sign(encode_reply(q.query, error(rrtypes.NOTAUTH), 512), int(self.wall()))
@@ -187,11 +202,13 @@ class Answering:
     def _limited(self, query: Query, decision: str, options: bytes) -> bytes | None:
         """Over the rate: BADCOOKIE to who can show a cookie next time, else a truncated reply or silence (E8)."""
         if self.cookies is not None and edns.COOKIE in query.options:
+            self._said(rrtypes.BADCOOKIE)
             return encode_reply(query, Result(rrtypes.BADCOOKIE), 512, options=options)
         if decision == "drop":
             return None
         slipped = Result()
         slipped.tc = True
+        self._said(rrtypes.NOERROR)
         return encode_reply(query, slipped, 512, options=options)
 
     def encode(self, q: Question, result: Result, options: bytes = b"", room: int = 0) -> bytes:
@@ -199,7 +216,7 @@ class Answering:
         query = q.query
         ra = self.recursive and q.client.host in self.may_recurse
         if self.metrics is not None:
-            self.metrics(q, result)
+            self.metrics.note(q, result)
         for watcher in self.watchers:
             watcher(q, result)
         if self.query_log is not None:

@@ -5,12 +5,15 @@ Imports the steps' shapes only. `install` is called before the server starts.
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
 from ..servers.control import command
 from . import names, rrtypes
 from .cache import AnswerCache
+from .querylog import QueryLog, Tally
 
 if TYPE_CHECKING:
     from .service import Service
@@ -27,7 +30,8 @@ def status(service: Service) -> dict[str, Any]:
         "handlers": len(service.handlers.exact) + len(service.handlers.wild),
         "cache": [{"entries": len(c), "octets": c.used, **c.counters} for c in _caches(service)],
         "upstreams": upstreams(service),
-        "blocked": [step.counters for step in service.every_step() if hasattr(step, "lists")],
+        "blocked": [step.hits() for step in service.every_step() if hasattr(step, "lists")],
+        "query_log": _log(service),
         "native": _native(service),
         "reloads": service.reloads,
     }
@@ -46,9 +50,75 @@ def upstreams(service: Service) -> list[str]:
     found = []
     for step in service.every_step():
         for u in getattr(getattr(step, "group", None), "upstreams", ()):
+            held = ", taken out by hand" if u.held else ""
             rtt = f"{u.rtt * 1000:.1f} ms" if u.rtt is not None else "not asked yet"
-            found.append(f"{u.url} {'down' if u.down else 'up'}, {rtt}, {u.asked} asked, {u.failed} failed")
+            found.append(
+                f"{u.url} {'down' if u.down else 'up'}, {rtt}, {u.asked} asked, {u.failed} failed{held}"
+            )
     return found
+
+
+def hold(service: Service, url: str, out: bool) -> str:
+    """Take an upstream out, or ask it again."""
+    found = [
+        u for step in service.every_step() for u in getattr(getattr(step, "group", None), "upstreams", ())
+    ]
+    wanted = [u for u in found if url in (u.url, str(u.address), u.address.host)]
+    if not wanted:
+        raise FormatError(
+            f"there is no upstream {url}. Upstreams: {', '.join(u.url for u in found) or 'none'}."
+        )
+    for upstream in wanted:
+        upstream.hold() if out else upstream.release()
+    return "\n".join(f"{u.url} is {'down until you say up' if out else 'asked again'}" for u in wanted)
+
+
+def _log(service: Service) -> str:
+    log = service.query_log
+    if log is None or log.path is None:
+        return "off"
+    return f"{log.path}, {log.sample:.0%} of the answers, {log.lost} lost"
+
+
+async def switch_log(service: Service, of: str, path: str | None, sample: float) -> str:
+    """Begin or end the query log while the server runs."""
+    if of not in ("on", "off"):
+        raise FormatError(f"dns ctl log {of}: expected log on [FILE] or log off.")
+    before = service.query_log
+    if of == "on":
+        kept = before.path if before is not None else service.log_path
+        if path is None and kept is None:
+            raise FormatError("dns ctl log on: no file was configured. Name one: dns ctl log on FILE.")
+        service.log_to(QueryLog(Path(path) if path is not None else kept, sample))
+    else:
+        service.log_to(None)
+    if before is not None:
+        service.log_path = before.path
+        await asyncio.get_running_loop().run_in_executor(None, before.close)
+    return _log(service)
+
+
+async def top(service: Service, seconds: float = 1.0, number: int = 10) -> list[str]:
+    """What answers are about, watched for a moment: the most frequent names, clients, types, RCODEs and sources."""
+    log = service.query_log
+    own = None
+    if log is None:
+        own = log = QueryLog()
+        service.log_to(log)
+    tally = Tally()
+    log.tallies.append(tally)
+    try:
+        await asyncio.sleep(min(seconds, 10.0))
+    finally:
+        if own is not None and service.query_log is own:
+            service.log_to(None)
+        await asyncio.get_running_loop().run_in_executor(None, own.close if own is not None else log.settle)
+        log.tallies.remove(tally)
+    rate = tally.answers / seconds / (log.sample or 1.0)
+    lines = [f"{rate:.0f} answers a second"]
+    for field, counts in tally.most(number).items():
+        lines += [f"{field:9} {count / max(tally.answers, 1):6.1%} {text}" for text, count in counts]
+    return lines
 
 
 def zones(service: Service) -> list[str]:
@@ -101,14 +171,27 @@ def install(service: Service) -> None:
     command("dns-zone-show")(lambda server, of: _zone(service, of).to_text().splitlines())
     command("dns-zone-transfer")(lambda server, of: _transfer(service, of))
     command("dns-upstream-list")(lambda server: upstreams(service))
+    command("dns-upstream-down")(lambda server, of: hold(service, of, True))
+    command("dns-upstream-up")(lambda server, of: hold(service, of, False))
+    command("dns-zone-reload")(lambda server, of: _reload_zone(service, of))
+    command("dns-log")(lambda server, of, file=None, sample=1.0: switch_log(service, of, file, float(sample)))
+    command("dns-top")(lambda server, seconds=1.0: top(service, float(seconds)))
     command("dns-block-test")(lambda server, of: blocked(service, of))
 
 
 async def _reload(service: Service) -> dict[str, Any]:
-    import asyncio
-
     problems = await asyncio.get_running_loop().run_in_executor(None, service.reload)
     return {"reloaded": True, "problems": problems}
+
+
+async def _reload_zone(service: Service, name: str) -> str:
+    """Read one zone's file again."""
+    zone = _zone(service, name)
+    report = await _reload(service)
+    wrong = report["problems"].get(zone.name.lower())
+    if wrong:
+        raise FormatError(f"{zone.name} keeps its old state: {wrong}")
+    return f"{zone.name} serial {_zone(service, name).serial}"
 
 
 def _transfer(service: Service, name: str) -> str:

@@ -235,6 +235,7 @@ class Exchange:
             self.place += 1
             made = self._send(upstream, upstream.transport, now, hedge)
             if made:
+                upstream.hedged += hedge
                 return made
         if all(attempt.over for attempt in self.attempts):
             self.over = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import ipaddress
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -61,6 +62,7 @@ class Blocklist:
         self.allow = NameList.read("\n".join(f"@@||{name}^" for name in allow), "allow")
         self.lists: list[NameList] = []
         self.counters = {"blocked": 0, "allowed": 0}
+        self._hits: Counter[str] = Counter()
         self.reload()
 
     def reload(self) -> list[str]:
@@ -69,8 +71,16 @@ class Blocklist:
         for pattern in self.patterns:
             found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
             made += [NameList.load(Path(path)) for path in found]
+        self._hits = Counter(self.hits())
         self.lists = made
         return [f"{one.file}: {one.kind}, {one.count} rules, {one.unsupported} not supported" for one in made]
+
+    def hits(self) -> dict[str, int]:
+        """How often each list has blocked, by file; C's answers too."""
+        found = Counter(self._hits)
+        for one in self.lists:
+            found[one.file] += one.rules.hits if one.rules is not None else 0
+        return dict(found)
 
     def find(self, key: bytes, qtype: int, client: str) -> Rule | None:
         """The rule for a name; an allow rule of any list beats a block rule."""
@@ -119,6 +129,7 @@ class Blocklist:
 
     def _blocked(self, q: Question, rule: Rule) -> Result | str | None:
         self.counters["blocked"] += 1
+        self._hits[rule.file] += 1
         q.log["blocked"] = str(rule)
         for tell in q.service.blocked:
             tell(q, rule)

@@ -132,6 +132,10 @@ class QueryLog:
         if wrote and self._file is not None:
             self._file.flush()
 
+    def settle(self) -> None:
+        """Let the thread take what came until now."""
+        time.sleep(3 * LOOK)
+
     def close(self) -> None:
         """Write what waits and close the file."""
         self._ending.set()

@@ -11,7 +11,9 @@ import inspect
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import StartError, ToolipsError
@@ -30,6 +32,7 @@ from .transfers import Transfers
 from .zone import Zone
 
 if TYPE_CHECKING:
+    from .metrics import Metrics
     from .querylog import QueryLog
 
 log = logging.getLogger("toolips_udp.dns")
@@ -111,10 +114,13 @@ class Service(Answering, Extension):
         self.minimal = minimal
         self.ecs = ecs
         self.query_log: QueryLog | None = None
+        self.log_path: Path | None = None
         self.transfers = transfers
         self.cache_size = cache_size
-        self.metrics: Callable[[Question, Result], Any] | None = None
+        self.metrics: Metrics | None = None
         self.reloads = 0
+        self.reload_results = {"ok": 0, "failed": 0}
+        self.connections: Counter[str] = Counter()
         self.watchers: list[Callable[[Question, Result], Any]] = []
         self.blocked: list[Callable[[Question, Any], Any]] = []
         self.half: Any = None
@@ -197,6 +203,7 @@ class Service(Answering, Extension):
             except OSError as wrong:
                 problems["certificates"] = str(wrong)
         self.reloads += 1
+        self.reload_results["failed" if problems else "ok"] += 1
         if self.half is not None:
             self.half.refresh()
             if self.server is not None and self.server.loop is not None:
@@ -204,6 +211,12 @@ class Service(Answering, Extension):
         for name, text in problems.items():
             log.error("reload: %s keeps its old state: %s", name, text)
         return problems
+
+    def log_to(self, log: QueryLog | None) -> None:
+        """Write answers to this log from now on; on the server's loop. The one before is the caller's to close."""
+        self.query_log = log
+        if self.half is not None:
+            self.half.refresh()
 
     def every_step(self) -> list[Any]:
         """All steps, those inside views included."""

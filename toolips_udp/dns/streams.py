@@ -20,6 +20,7 @@ LEAST = 12
 async def serve(service: Service, c: Any, transport: str) -> None:
     """Answer the messages of one connection until it ends. A message under 12 octets closes it."""
     waiting: set[asyncio.Task[None]] = set()
+    service.connections[transport] += 1
     try:
         async for packet in c.frames(2):
             if len(packet) < LEAST:
@@ -33,6 +34,7 @@ async def serve(service: Service, c: Any, transport: str) -> None:
         if waiting:
             await asyncio.wait(waiting)
     finally:
+        service.connections[transport] -= 1
         for task in waiting:
             task.cancel()
 

@@ -6,6 +6,7 @@ Sans-io: time and randomness are arguments. Imports address, names, errors.
 from __future__ import annotations
 
 import ipaddress
+import math
 import random
 from collections import deque
 from urllib.parse import urlsplit
@@ -62,6 +63,8 @@ class Upstream:
         self.broken_case = 0
         self.asked = 0
         self.failed = 0
+        self.hedged = 0
+        self.held = False  # an operator took it out
         self.client_cookie = b""
         self.server_cookie = b""
 
@@ -79,6 +82,17 @@ class Upstream:
             return FIRST_TIMEOUT
         return sorted(self.samples)[int(len(self.samples) * 0.95)]
 
+    def hold(self) -> None:
+        """Take it out until `release`: asked only when nobody else is there."""
+        self.held = self.down = True
+        self.probe_at = math.inf
+
+    def release(self) -> None:
+        """Ask it again, from now on."""
+        self.held = self.down = False
+        self.failures = self.good = 0
+        self.probe_wait = 1.0
+
     def answered(self, rtt: float, measured: bool = True) -> None:
         """An answer came after `rtt` seconds."""
         if measured:
@@ -89,7 +103,7 @@ class Upstream:
                 self.rtt += (rtt - self.rtt) / 8
             self.samples.append(rtt)
         self.failures = 0
-        if self.down:
+        if self.down and not self.held:
             self.good += 1
             if self.good >= UP_AFTER:
                 self.down = False
@@ -100,6 +114,8 @@ class Upstream:
         self.failed += 1
         self.failures += 1
         self.good = 0
+        if self.held:
+            return
         if self.down:
             self.probe_wait = min(self.probe_wait * 2, MOST_PROBE_WAIT)
             self.probe_at = now + self.probe_wait

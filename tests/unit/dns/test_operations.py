@@ -36,8 +36,78 @@ def test_o4_metrics_are_prometheus_text_and_hold_no_name_of_a_client(dns_net):
     assert answers["NOERROR", "forward"] == 1 and answers["NXDOMAIN", "forward"] == 1
     assert families["toolips_dns_zone_serial"].samples[0].value == 7
     assert families["toolips_dns_upstream_queries"].samples[0].value == 2
-    assert families["toolips_dns_cache_hits"].samples[0].value == 1
+    hits = {s.labels["level"]: s.value for s in families["toolips_dns_cache_hits"].samples}
+    assert hits["python"] == 1
+    assert families["toolips_dns_generation"].samples[0].value == 0
+    assert {s.labels["result"] for s in families["toolips_dns_reloads"].samples} == {"ok", "failed"}
+    slow = [s for s in families["toolips_dns_answer_seconds"].samples if s.name.endswith("_count")]
+    assert {s.labels["source"]: s.value for s in slow}["forward"] == 2
     assert "127.0.0.1" not in made.text() and "www" not in made.text()
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["c", "python"])
+def test_o4_at_rest_what_was_received_is_what_was_answered_and_what_was_dropped(
+    server, peer, eventually, native
+):
+    service = dns.Service(dns.Zone.from_text(ZONE, "z.test"), native=native)
+    made = metrics.Metrics(service)
+
+    @service.answers("drop.z.test", "A")
+    def drop(q):
+        return dns.DROP
+
+    @service.answers("broken.z.test", "A")
+    async def broken(q):
+        raise RuntimeError("no")
+
+    running = server(service, mode=(UDP, TCP))
+    client = peer(running.address)
+    for name in ("www.z.test", "nx.z.test", "other.test", "drop.z.test", "broken.z.test"):
+        client.send(dns.ask(name, "A").encode())
+    client.send(b"short")
+    client.send(dns.ask("www.z.test", "A").encode()[:20])
+    client.send(bytes(2) + b"\x78\0" + bytes(8))  # another opcode
+    eventually(lambda: running.counters["received"] == 8 and not running.in_flight)
+
+    def total(name):
+        families = {f.name: f for f in text_string_to_metric_families(made.text())}
+        return sum(s.value for s in families[f"toolips_dns_{name}"].samples)
+
+    eventually(lambda: total("answers") + total("dropped") == 8)
+    assert total("answers") == 6 and total("queries") == 7
+
+
+@pytest.mark.parametrize("native", [True, False], ids=["c", "python"])
+def test_o4_policy_hits_are_counted_by_list_and_outlive_a_reload(server, peer, tmp_path, native):
+    (tmp_path / "ads.txt").write_text("||ads.test^\n")
+    service = dns.Service(dns.Blocklist(tmp_path / "ads.txt"), native=native)
+    made = metrics.Metrics(service)
+    client = peer(server(service, mode=(UDP, TCP)).address)
+    for _ in range(3):
+        assert client.ask(dns.ask("x.ads.test", "A").encode())[3] & 15 == 3
+    service.reload()
+    client.ask(dns.ask("ads.test", "A").encode())
+    sample = f'toolips_dns_policy_hits_total{{list="{tmp_path}/ads.txt",action="nxdomain"}} 4'
+    assert sample in made.text()
+
+
+def test_o6_an_upstream_is_taken_out_by_hand_and_asked_again(dns_net, clock):
+    one, two = (dns_net.authority("up.test", f"*.{n} 60 A 192.0.2.{n}") for n in (1, 2))
+    service = dns.Service(dns.Forward(one, two, policy="ordered"))
+    client = dns_net.serve(service)
+    client.ask("a.1.up.test")
+    assert one.asked == 1
+    assert "down until" in control.hold(service, str(one), True)
+    for n in range(3):
+        client.ask(f"b{n}.1.up.test")
+        clock.advance(60)
+    assert (one.asked, two.asked) == (1, 3)
+    assert "taken out by hand" in control.upstreams(service)[0]
+    control.hold(service, str(one), False)
+    client.ask("c.1.up.test")
+    assert one.asked == 2
+    with pytest.raises(ToolipsError, match="no upstream 10.9.9.9"):
+        control.hold(service, "10.9.9.9", True)
 
 
 @pytest.mark.parametrize("native", [True, False], ids=["c", "python"])

@@ -1,18 +1,24 @@
-"""Control a running DNS server of this user: status, reload, cache, zones, upstreams.
+"""Control a running DNS server of this user: status, reload, cache, zones, upstreams, log.
 
 toolips-udp dns ctl status
 toolips-udp dns ctl reload
 toolips-udp dns ctl cache flush example.org --tree
 toolips-udp dns ctl cache dump
 toolips-udp dns ctl zone list
+toolips-udp dns ctl zone reload example.org
 toolips-udp dns ctl upstream list
+toolips-udp dns ctl upstream down tls://9.9.9.9#dns.quad9.net
 toolips-udp dns ctl block test ads.example.net
+toolips-udp dns ctl log on queries.jsonl --sample 0.01
+toolips-udp dns ctl log off
+toolips-udp dns ctl top --seconds 5
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 from ...errors import StartError
@@ -22,7 +28,9 @@ ACTIONS = {
     ("status",): "dns-status", ("reload",): "dns-reload", ("cache", "flush"): "dns-cache-flush",
     ("cache", "dump"): "dns-cache-dump", ("cache", "stats"): "dns-cache-stats", ("zone", "list"): "dns-zone-list",
     ("zone", "show"): "dns-zone-show", ("zone", "transfer"): "dns-zone-transfer",
-    ("upstream", "list"): "dns-upstream-list",
+    ("zone", "reload"): "dns-zone-reload", ("upstream", "list"): "dns-upstream-list",
+    ("upstream", "down"): "dns-upstream-down", ("upstream", "up"): "dns-upstream-up",
+    ("log",): "dns-log", ("top",): "dns-top",
     ("block", "test"): "dns-block-test",
 }  # fmt: skip
 
@@ -32,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pid", type=int, help="the process, where several serve DNS")
     parser.add_argument("--tree", action="store_true", help="cache flush: names below as well")
     parser.add_argument("--type", metavar="TYPE", help="cache flush: this type only")
+    parser.add_argument("--sample", type=float, default=1.0, help="log on: the share of answers [1.0]")
+    parser.add_argument("--seconds", type=float, default=1.0, help="top: how long to watch [1]")
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
 
 
@@ -51,6 +61,12 @@ def run(options: argparse.Namespace) -> int:
         arguments["of"] = words[size]
     if name == "dns-cache-flush":
         arguments |= {"tree": options.tree} | ({"type": options.type} if options.type else {})
+    if name == "dns-log":
+        arguments["sample"] = options.sample
+        if words[size + 1 :]:
+            arguments["file"] = str(Path(words[size + 1]).absolute())
+    if name == "dns-top":
+        arguments["seconds"] = options.seconds
     result = _ask(name, options.pid, arguments)
     if options.json or not isinstance(result, str | list):
         print(json.dumps(result, indent=2))
@@ -66,7 +82,7 @@ def _ask(name: str, pid: int | None, arguments: dict[str, Any]) -> Any:
         if pid is not None and not path.name.startswith(f"{pid}-"):
             continue
         try:
-            return ask(path, name, **arguments)
+            return ask(path, name, 5.0 + float(arguments.get("seconds", 0.0)), **arguments)
         except (OSError, StartError) as error:
             if "there is no command" not in str(error):
                 failure = str(error)
