@@ -8,11 +8,12 @@ Loop thread only.
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_Check, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetObject
-from cpython.ref cimport Py_INCREF, PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from cpython.unicode cimport PyUnicode_Check
 from libc.string cimport memchr
 
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
+from asyncio.tasks import _enter_task, _leave_task
 
 from ..errors import FormatError, TooLong
 from ..transports.framing import FinalLine, Line
@@ -69,6 +70,7 @@ cdef extern from *:
     Py_ssize_t tudp_find(const char *data, Py_ssize_t start, Py_ssize_t size, const char *end, Py_ssize_t end_size)
     object tudp_new_line(object type, const char *data, Py_ssize_t size)
     void tudp_set_send(object type, void *send)
+    int PyIter_Send(object coro, object value, PyObject **result) except? -1
     int tudp_context_enter(object context) except -1
     int tudp_context_exit(object context) except -1
 
@@ -218,7 +220,8 @@ cdef class Wake:
     cdef public bint _asyncio_future_blocking
     cdef public object callback
     cdef object _context
-    cdef bint _cancelled
+    cdef bint _cancelled, _stepping, _turned
+    cdef Steps _steps  # the handler that waits here by way of its task, or None
 
     def __init__(self, loop):
         self._loop = loop
@@ -226,6 +229,7 @@ cdef class Wake:
     cdef int begin(self) except -1:
         if self.callback is not None:
             raise RuntimeError("two reads at once on one connection; await the first one before")
+        self._steps = None
         self._asyncio_future_blocking = True
         return 0
 
@@ -238,6 +242,8 @@ cdef class Wake:
         self._context = context
 
     def cancel(self, msg=None):
+        if self._stepping:
+            self._turned = True  # the task cancels what it waits on next: it has to be asked
         if self.callback is None:
             return False
         self._cancelled = True
@@ -252,11 +258,22 @@ cdef class Wake:
     cpdef now(self):
         cdef object fn = self.callback
         cdef object context
+        cdef bint waits
         if fn is not None:
             context = self._context
             self.callback = None
             tudp_context_enter(context)
             try:
+                if self._steps is not None:
+                    self._stepping = True
+                    try:
+                        waits = self._steps.again(self)
+                    finally:
+                        self._stepping = False
+                    if waits and not self._turned:
+                        self.callback = fn
+                        return
+                    self._turned = False
                 fn(self)
             finally:
                 tudp_context_exit(context)
@@ -304,6 +321,8 @@ cdef class Stream:
     cdef readonly Inbox _inbox
     cdef readonly Wake _wake
     cdef object _write
+    cdef bint _stepping  # its handler is being stepped by `received`, which sends what it answers
+    cdef Wire _wire  # the transport, when it is ours
     cdef readonly Outbox _outbox
     cdef list _pieces
     cdef readonly Py_ssize_t _held
@@ -329,16 +348,26 @@ cdef class Stream:
     def connection_made(self, transport):
         self._transport = transport
         self._write = transport.write
+        if isinstance(transport, Wire):
+            self._wire = transport
 
     def data_received(self, data):
+        self.received(data if PyBytes_CheckExact(data) else bytes(data))
+
+    cdef int received(self, bytes data) except -1:
         cdef Inbox inbox = self._inbox
         self.fresh = True
-        self._counters[BYTES_IN] += <unsigned long long>len(data)
+        self._counters[BYTES_IN] += <unsigned long long>PyBytes_GET_SIZE(data)
         if self.closing:
-            return
+            return 0
         inbox.feed(data)
         if self._wake.callback is not None and not self._writing_paused:
-            self._wake.now()
+            self._stepping = True
+            try:
+                self._wake.now()
+            finally:
+                self._stepping = False
+            self.push()
         elif inbox.size() > self._max_buffer and not self._reading_paused:
             self._reading_paused = True
             self._transport.pause_reading()
@@ -358,7 +387,7 @@ cdef class Stream:
         self._counters[SENT] += 1
         self._counters[BYTES_OUT] += <unsigned long long>size
         self._pieces.append(data if PyBytes_Check(data) else bytes(data))
-        if self._held == 0:
+        if self._held == 0 and not self._stepping:
             self._outbox.add(self)
         self._held += size
         if self._held > HELD_AT_MOST:
@@ -366,18 +395,27 @@ cdef class Stream:
 
     cpdef push(self):
         cdef list pieces = self._pieces
+        cdef object data
         if self._held == 0:
             return
-        self.discard()
-        if self.lost or self._transport.is_closing():
+        self._held = 0
+        if len(pieces) == 1:
+            data = pieces.pop()
+        else:
+            data = b"".join(pieces)
+            pieces.clear()
+        if self.lost:
             return
-        self._write(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._wire is not None:
+            self._wire.send_bytes(data)
+        elif not self._transport.is_closing():
+            self._write(data)
         if self._writing_paused and self._transport.get_write_buffer_size() > self._max_unsent:
             self.overrun()
 
     cpdef discard(self):
         self._held = 0
-        self._pieces = []
+        self._pieces.clear()
 
 
 cdef class Messages:
@@ -451,4 +489,8 @@ cdef int send_message(Messages self, object value, PyObject **result) noexcept:
     return 1 if type(message) is Wake else 0
 
 
+include "stream_wire.pxi"
+include "stream_steps.pxi"
+
 tudp_set_send(Messages, <void *>send_message)
+tudp_set_send(Steps, <void *>send_steps)

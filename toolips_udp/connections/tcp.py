@@ -2,7 +2,9 @@
 
 It *is* the asyncio protocol of its socket: bytes go from the transport into its
 `Inbox` and straight on to the handler that waits for them, in the same turn of
-the loop, without a StreamReader, a Future or a task switch in between.
+the loop, without a StreamReader, a Future or a task switch in between. With the
+native core it also reads and writes a plain socket itself (`Wire`), and resumes
+the handler without its task (`stepped`).
 
 `SocketConnection` is the form for `async def` handlers, on the loop thread.
 `SocketIOConnection` is the form for `def` handlers in a thread: the same names,
@@ -13,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..address import AnyAddress
 from ..errors import TooLong
@@ -23,20 +26,32 @@ from ..transports.stream import QUEUE_FULL, STALE
 from .verbs import StreamVerbs
 
 MIB = 1024 * 1024
+T = TypeVar("T")
 
 
 if TYPE_CHECKING:
     from .framed import Messages
     from .streaming import Stream as _Stream
+
+    Wire: Callable[[asyncio.AbstractEventLoop, socket.socket, Any], object] | None
+
+    def stepped(coro: Coroutine[Any, Any, T]) -> Awaitable[T]:
+        """`coro`, so that bytes of its client resume it in place."""
 else:
     try:
         if os.environ.get("TOOLIPS_UDP_PURE") == "1":
             raise ImportError
-        from .._native.streams import Messages
+        from .._native.streams import Messages, Wire
+        from .._native.streams import Steps as stepped
         from .._native.streams import Stream as _Stream
     except ImportError:
         from .framed import Messages
         from .streaming import Stream as _Stream
+
+        Wire = None
+
+        def stepped(coro):
+            return coro
 
 
 class ReadTimeout(TimeoutError):

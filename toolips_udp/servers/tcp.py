@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, MutableSequence
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
-from ..connections.tcp import FramedConnection, ReadTimeout, SocketConnection, StreamTooLong
+from ..connections.tcp import FramedConnection, ReadTimeout, SocketConnection, StreamTooLong, Wire, stepped
 from ..connections.tcp_io import SocketIOConnection
 from ..counters import DROPS, SIZE, WORDS
 from ..errors import StartError
@@ -108,6 +108,7 @@ class TCPMode(ModeServer):
             tls=self._tls,
             owner=self,
             guard=self._guard,
+            wire=Wire,
         )
         self.listener.attach(asyncio.get_running_loop())
 
@@ -204,7 +205,13 @@ class TCPMode(ModeServer):
             who = choosing.pick(c)
             if who is None:
                 return HANDLED if streams else NO_HANDLER
-            return await self._run(c, who, pipeline, choosing)
+            if self.framing is not None:
+                await stepped(self._each_message(c, who, pipeline, choosing))
+            else:
+                if who.decode is not None:
+                    await c.read_all()
+                await self._call(c, who, pipeline)
+            return HANDLED
         except (ReadTimeout, StreamTooLong) as error:
             word = STALE if isinstance(error, ReadTimeout) else MALFORMED
             self.server.journal.event(WORDS[word], logging.INFO, str(error), c.address, None, WORDS[word])
@@ -215,19 +222,13 @@ class TCPMode(ModeServer):
             pipeline.failed(c, error, who)
             return HANDLER_FAILED
 
-    async def _run(
+    async def _each_message(
         self, c: SocketConnection, handler: UDPHandler, pipeline: Pipeline, choosing: Choosing
-    ) -> int:
-        if self.framing is not None:
-            messages: Any = c.lines() if self.framing == "lines" else c.frames(int(self.framing))
-            async for _ in messages:
-                await self._call(c, handler, pipeline)
-                handler = choosing.pick(c) or handler
-            return HANDLED
-        if handler.decode is not None:
-            await c.read_all()
-        await self._call(c, handler, pipeline)
-        return HANDLED
+    ) -> None:
+        messages: Any = c.lines() if self.framing == "lines" else c.frames(int(self.framing or 0))
+        async for _ in messages:
+            await self._call(c, handler, pipeline)
+            handler = choosing.pick(c) or handler
 
     async def _call(self, c: SocketConnection, handler: UDPHandler, pipeline: Pipeline) -> None:
         call = pipeline.calls[handler]
@@ -236,7 +237,7 @@ class TCPMode(ModeServer):
         else:
             result = call(c)
             if handler.kind == "async":
-                await result
+                await (stepped(result) if self.framing is None and inspect.iscoroutine(result) else result)
 
     async def _in_thread(self, call: Callable[[Any], Any], c: SocketConnection) -> None:
         """Run a blocking handler in the pool. A client that waits too long for a thread is dropped (`queue_full`)."""

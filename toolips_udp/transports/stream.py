@@ -120,7 +120,8 @@ class Listener:
     `serve` returns the index of the word under which the connection counts. With
     `counts_connections=False` only refused ones are counted here. `owner` is for
     the connections, which reach their server through it. `guard` is asked with
-    address and time before a connection is made; a word refuses it.
+    address and time before a connection is made; a word refuses it. `wire` makes
+    the transport of a connection without TLS; without it the loop does.
     `counters` is a writable sequence of `SIZE` integers, shared with other
     endpoints of the same server if they run on the same loop.
     """
@@ -137,6 +138,7 @@ class Listener:
         owner: Any = None,
         counts_connections: bool = True,
         guard: Callable[[Address, float], str | None] | None = None,
+        wire: Callable[[asyncio.AbstractEventLoop, socket.socket, Any], object] | None = None,
     ) -> None:
         self.sock = sock
         self.owner = owner
@@ -150,6 +152,7 @@ class Listener:
         self.counts_connections = counts_connections
         self.connections: set[Any] = set()
         self._guard = guard
+        self._wire = wire if tls is None else None
         self._connect = connect
         self._serve = serve
         self._per_address: dict[str | bytes, int] = {}
@@ -283,6 +286,9 @@ class Listener:
     async def _open(self, c: Any, client: socket.socket) -> bool:
         seconds = self.limits.message_timeout if self.tls else None
         try:
+            if self._wire is not None:
+                self._wire(self.loop, client, c)
+                return True
             await self.loop.connect_accepted_socket(
                 lambda: c, client, ssl=self.tls, ssl_handshake_timeout=seconds
             )
