@@ -34,9 +34,8 @@ def level_of(level: str | int) -> int:
 
 def escape(text: str, most: int = LINE) -> str:
     """Text that cannot forge a line or steer a terminal: control and non-ASCII characters as `\\xNN`."""
-    if len(text) > most:
-        text = text[: most - 3] + "..."
-    return _UNSAFE.sub(_escaped, text)
+    safe = _UNSAFE.sub(_escaped, text[: most + 1])  # what is cut off is not looked at
+    return safe if len(safe) <= most else safe[: most - 3] + "..."
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -114,5 +113,10 @@ class Journal:
 def _traceback(exc: BaseException) -> str:
     import traceback
 
-    lines = "".join(traceback.format_exception(exc)).rstrip("\n").split("\n")
+    lines: list[str] = []
+    for part in traceback.format_exception(exc):
+        if part.startswith(("  ", "Traceback ", "\n")):  # ours: frames, and the words between chained exceptions
+            lines += part.rstrip("\n").split("\n")
+        else:  # what it says may be a stranger's text: one line, whatever is in it
+            lines.append(part.rstrip("\n"))
     return "\n".join(escape(line) for line in lines[-200:])

@@ -26,6 +26,7 @@ def test_p8_every_byte_of_an_attacker_is_escaped():
 
 def test_p7_a_line_is_cut_at_1_kib():
     assert len(escape("a" * 1_000_000)) == 1024
+    assert len(escape("\x00" * 1000)) == 1024, "escapes count as they are written"
 
 
 def test_a_class_of_events_speaks_once_in_30_seconds_and_tells_what_it_left_out(caplog):
@@ -55,7 +56,8 @@ def test_an_exception_with_an_attackers_text_cannot_forge_lines(caplog):
         raise ValueError("evil\n2026 INFO all is well\x1b[31m")
     except ValueError as error:
         journal("forged").say(logging.ERROR, "handler raised", "1.2.3.4:5", error)
-    assert "\x1b" not in caplog.records[-1].getMessage()
+    said = caplog.records[-1].getMessage()
+    assert "\x1b" not in said and not any(line.startswith("2026") for line in said.split("\n"))
 
 
 def test_levels_are_checked():

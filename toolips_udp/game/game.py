@@ -122,6 +122,7 @@ class Game(Extension):
         self._thread = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._staged = False
+        self._asked_at: dict[Any, Any] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._now: Callable[[], int] = time.monotonic_ns
 
@@ -303,6 +304,11 @@ class Game(Extension):
         if self._staged or not isinstance(c, UDPConnection):
             return None
         failed = self.host.messages_failed
+        local = getattr(c, "local", None)
+        if local is not None:  # a wildcard bind: answers leave from where they were asked
+            if len(self._asked_at) >= 2 * self._settings["max_peers"]:
+                self._asked_at = {a: at for a, at in self._asked_at.items() if self.host.knows(a)}
+            self._asked_at[c.address] = local
         word = self.host.receive(self._now(), c.address, c.packet)
         self._pump()
         if word == "passed":
@@ -497,7 +503,11 @@ class Game(Extension):
         """Without a stage: send what the host has, and be back when it wants to be."""
         endpoint = self._endpoint()
         for data, to in self.host.outgoing():
-            endpoint.send(data, to)
+            local = self._asked_at.get(to)
+            if local is None:
+                endpoint.send(data, to)
+            else:
+                endpoint.push(data, to, None, local)
         due = self.host.deadline()
         if self._timer is not None:
             self._timer.cancel()
