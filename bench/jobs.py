@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-import statistics
 import sys
 import time
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+import harness as h
+
+sys.path.insert(0, str(h.ROOT))
 from toolips_udp.jobs import assign, new_job, processes, waitfor
 
 JOBS = 1500
@@ -40,34 +44,55 @@ def theirs(pool):
 
 
 def round_trips(rounds):
+    """(kind, ours in us, theirs in us, ratio) for thread and process, each a spread over the rounds."""
     pools = {
         "thread": concurrent.futures.ThreadPoolExecutor,
         "process": concurrent.futures.ProcessPoolExecutor,
     }
-    print(f"{'kind':10}{'ours us':>10}{'theirs us':>12}{'ratio':>8}   spread of ratio over {rounds} rounds")
     everywhere = os.sched_getaffinity(0)
     for kind, pool_type in pools.items():
         os.sched_setaffinity(0, {min(everywhere)} if kind == "thread" else everywhere)
         with processes(1, kind) as manager, pool_type(1) as pool:
             ours(manager), theirs(pool)  # warm
             pairs = [(ours(manager), theirs(pool)) for _ in range(rounds)]
-        mine, other = (statistics.median(column) for column in zip(*pairs, strict=True))
-        ratios = [a / b for a, b in pairs]
-        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-        print(f"{kind:10}{mine:10.1f}{other:12.1f}{statistics.median(ratios):8.2f}   {spread}")
-
+        mine, other = (h.Spread.of(column) for column in zip(*pairs, strict=True))
+        yield kind, mine, other, h.Spread.of(a / b for a, b in pairs)
     os.sched_setaffinity(0, everywhere)
 
 
 def waiting():
+    """The share of a core, in percent, that waiting for a job of 2 s takes."""
     with processes(1) as manager:
         assign(manager, 1, new_job(time.sleep, 2))
         began, cpu = time.monotonic(), time.process_time()
         waitfor(manager, 1)
-        share = (time.process_time() - cpu) / (time.monotonic() - began)
-    print(f"waitfor on a 2 s job: {100 * share:.2f} % of a core")
+        return 100 * (time.process_time() - cpu) / (time.monotonic() - began)
+
+
+def main():
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 7
+    h.quiet_warning()
+    found = list(round_trips(rounds))
+    wait = h.Spread.of(waiting() for _ in range(3))
+    table = [["what", "ours", "concurrent.futures", "ratio", "target", ""]]
+    for kind, mine, other, ratio in found:
+        verdict = h.verdict(ratio, 1.2)
+        table.append([f"round trip, {kind}: us", str(mine), str(other), str(ratio), "<= 1.20", verdict])
+    table.append(
+        [
+            "waitfor on a 2 s job: % of a core",
+            str(wait),
+            "",
+            "",
+            "<= 1",
+            "met" if wait.high <= 1 else "missed",
+        ]
+    )
+    raw = {kind: [mine.median, other.median, ratio.median] for kind, mine, other, ratio in found}
+    h.save(
+        "jobs", "A job's round trip next to concurrent.futures", table, raw, {"rounds": rounds, "jobs": JOBS}
+    )
 
 
 if __name__ == "__main__":
-    round_trips(int(sys.argv[1]) if len(sys.argv) > 1 else 7)
-    waiting()
+    main()

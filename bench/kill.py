@@ -75,19 +75,24 @@ def one_kill(server: numbered.Supervised, rate: float, not_before: float) -> dic
     return found
 
 
-def main() -> None:
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+def run(kills: int) -> tuple[float, list[dict[str, object]], dict[str, object]]:
+    """The peak, a row for each kill, and the server's own counters in the end."""
     server = numbered.Supervised(2)
     try:
         top = numbered.peak(server.port)
-        rows = []
+        rows: list[dict[str, object]] = []
         for at in range(kills):
             not_before = float(rows[-1]["moment"]) + PAUSE if rows else 0.0
             rows.append(one_kill(server, 0.8 * top, not_before))
             print(f"  kill {at + 1}: {rows[-1]}", file=sys.stderr)
-        counters = server.ask()
+        return top, rows, server.ask()
     finally:
         server.close()
+
+
+def main() -> None:
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    top, rows, counters = run(kills)
     lost = sorted(int(row["lost"]) for row in rows)
     gaps = h.Spread.of(float(row["gap ms"]) for row in rows)
     other, wrong = (sum(int(row[key]) for row in rows) for key in ("lost of the other", "wrong"))

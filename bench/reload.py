@@ -18,10 +18,10 @@ import numbered
 BROKEN = ("def f(:\n", "raise RuntimeError('broken')\n", "x = 1\n", "import nothing_of_that_name\n")
 
 
-def main() -> None:
-    reloads = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+def run(reloads: int, rate: float = 0.0) -> dict[str, object]:
+    """What was reloaded, refused, asked, lost and wrong; at `rate` requests a second, 0: half of the peak."""
     server = numbered.Supervised(2)
-    rate = float(sys.argv[2]) if len(sys.argv) > 2 else 0.5 * numbered.peak(server.port)
+    rate = rate or 0.5 * numbered.peak(server.port)
     client = numbered.Client(server.port, rate)
     client.start()
     good = refused = 0
@@ -40,20 +40,35 @@ def main() -> None:
         counters = server.ask()
     finally:
         server.close()
-    lost, total = len(client.lost()), len(client.sent)
-    processes = len({pid for _, pid in client.replies.values()})
     client.close()
+    return {
+        "good": good,
+        "refused": refused,
+        "times": times,
+        "rate": rate,
+        "total": len(client.sent),
+        "lost": len(client.lost()),
+        "wrong": client.wrong,
+        "processes": len({pid for _, pid in client.replies.values()}),
+        "received": counters["received"],
+    }
+
+
+def main() -> None:
+    rate = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    found = run(int(sys.argv[1]) if len(sys.argv) > 1 else 20, rate)
+    lost, total, wrong = found["lost"], found["total"], found["wrong"]
     table = [
         ["what", "found", "target", ""],
-        ["reloads (and broken ones refused)", f"{good} ({refused})", "100", ""],
+        ["reloads (and broken ones refused)", f"{found['good']} ({found['refused']})", "100", ""],
         ["requests", f"{total:,}", ">= 1,000,000", ""],
         ["lost", str(lost), "0", "met" if lost == 0 else "missed"],
-        ["wrong or doubled", str(client.wrong), "0", "met" if client.wrong == 0 else "missed"],
-        ["processes that answered", str(processes), "", ""],
-        ["seconds per reload", str(h.Spread.of(times)), "", ""],
+        ["wrong or doubled", str(wrong), "0", "met" if wrong == 0 else "missed"],
+        ["processes that answered", str(found["processes"]), "", ""],
+        ["seconds per reload", str(h.Spread.of(found["times"])), "", ""],
     ]
-    print(f"{rate:,.0f} requests/s; server's own count: received {counters['received']:,}")
-    h.save("reload", "reload under load", table, {"lost": lost, "total": total}, {"rate": rate})
+    print(f"{found['rate']:,.0f} requests/s; server's own count: received {found['received']:,}")
+    h.save("reload", "reload under load", table, found, {"rate": found["rate"]})
 
 
 if __name__ == "__main__":

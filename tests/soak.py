@@ -1,10 +1,11 @@
-"""Hostile datagrams against live servers, for as long as asked; adds what ran to the ledger.
+"""Hostile datagrams against live servers, for as long as asked, and the leak loop; adds what ran to the ledger.
 
-    python tests/soak.py --minutes 10 [--target echo]
+    python tests/soak.py --minutes 10 [--target echo] [--cycles 200]
 
 Random bytes, cut and changed messages from the fuzz corpora, and every length. After each
 1,000 of them a canary must be answered, resident memory may grow by 8 MiB after the warm-up, and
-in the end the server's count of datagrams must be ours. Figures per release are sums of the ledger.
+in the end the server's count of datagrams must be ours. Before that, servers start and stop `--cycles` times
+(tests/leaks.py). Figures per release are sums of the ledger.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import ledger
@@ -161,19 +163,39 @@ def soak(target: Target, seconds: float) -> dict[str, object]:
     return {"kind": "soak", "target": target.name, "executions": sent, "seed": seed, "result": result}
 
 
+def leaks(cycles: int) -> dict[str, object]:
+    """The leak loop, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests/leaks.py"), "--cycles", str(cycles)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    lines = done.stdout.splitlines()
+    failed = {"kind": "leaks", "target": "start-stop", "executions": 0, "result": f"exit {done.returncode}"}
+    found: dict[str, object] = json.loads(lines[-1]) if lines else failed
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=10, help="for all targets together (10)")
     parser.add_argument("--target", choices=[t.name for t in TARGETS], help="only this one")
+    parser.add_argument(
+        "--cycles", type=int, default=200, help="starts and stops of the leak loop (200; 0: none)"
+    )
     parser.add_argument("--dry", action="store_true", help="add nothing to the ledger")
     options = parser.parse_args()
     chosen = [t for t in TARGETS if options.target in (None, t.name)]
     worst = 0
-    for target in chosen:
-        line = soak(target, options.minutes * 60 / len(chosen))
-        print(f"{line['target']:8} {line['executions']:>12,} datagrams  {line['result']}")
+    share = options.minutes * 60 / len(chosen)
+    runs = [lambda: leaks(options.cycles)] * bool(options.cycles and not options.target)
+    for run in [*runs, *(partial(soak, target, share) for target in chosen)]:
+        line = run()
+        what = "cycles" if line["kind"] == "leaks" else "datagrams"
+        print(f"{line['target']:10} {line['executions']:>12,} {what:9}  {line['result']}", flush=True)
         worst |= line["result"] != "ok"
         if not options.dry:
             ledger.add(line)

@@ -644,6 +644,25 @@ def test_sigterm_in_the_middle_of_a_reload_drains_and_exits_0(program, moment):
     assert "Traceback" not in process.stderr.read()
 
 
+def test_a_worker_killed_at_the_moment_of_sigterm_leaves_nothing_unanswered(program):
+    process, port, pids = program()
+    clients = [client_of(port) for _ in range(8)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)  # so that everything below is queued when they die
+    try:
+        for client in clients:
+            client.send(b"echo")
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        process.send_signal(signal.SIGTERM)
+        assert [client.recv(100) for client in clients] == [b"echo"] * 8
+    finally:
+        for client in clients:
+            client.close()
+    assert process.wait(20) == 0
+    assert gone(pids)
+
+
 def test_no_process_has_an_open_port_but_the_configured_one(server, module, eventually):
     running = server(module=str(module), workers=2)
     eventually(lambda: running.group.spare is not None, 20)

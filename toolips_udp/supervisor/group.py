@@ -114,6 +114,8 @@ class Group:
         try:
             await process.hear("ready", BOOT)
         except ToolipsError as error:
+            if self._closing:
+                return
             if str(error) != self._no_spare:
                 self._say(logging.ERROR, f"no spare worker: {error}")
             self._no_spare = str(error)
@@ -332,28 +334,70 @@ class Group:
     # ---- the end ----
 
     async def stop(self) -> int:
-        """Drain and end all. The largest exit code."""
+        """Drain and end all. 0, or 1 when somebody had to be killed or a queue was left."""
         self._closing = True
+        for process in list(self._all):
+            if not process.started and process is not self.spare:
+                process.leaving = True
+                process.kill()  # it still boots: nothing of it has begun, and who waits for it is told
+        await self._let_a_hand_over_end()
         for task in list(self._tasks):
             task.cancel()
-        everybody = list(self._all)
-        for process in everybody:
+        served = [process for process in self._all if process.started]
+        for process in served:
             self._dismiss(process)
-            if not process.started:
-                process.kill()  # a spare, or one that still boots: nothing of it has begun
         code = 0
-        for process in everybody:
-            left = (process.deadline or 0) - time.monotonic()
-            try:
-                async with asyncio.timeout(max(0.0, left)):
-                    await process.ended.wait()
-            except TimeoutError:
-                self._say(logging.ERROR, f"worker process {process.pid} did not end in time and is killed")
-                process.kill()
-                await process.ended.wait()
-            if process.index >= 0 and process.status != 0:  # a spare, or one that still booted, served nobody
+        orphans = [index for index, process in enumerate(self.active) if process is None]
+        for process in served:
+            killed = await self._see_off(process)
+            died = process.status is not None and process.status < 0 and not killed
+            if died and process.index >= 0 and self.active[process.index] is process:
+                orphans.append(process.index)
+            elif killed or (process.index >= 0 and process.status != 0):
                 code = 1
+        for index in orphans:
+            code |= await self._drain_orphan(index)
+        for process in list(self._all):  # the spare, if nobody needed it, and what still ends
+            process.leaving = True
+            process.kill()
+            await process.ended.wait()
         return code
+
+    async def _let_a_hand_over_end(self) -> None:
+        """Between two workers nobody reads a socket: what is queued in it would be left."""
+        try:
+            async with asyncio.timeout(self._drain), self._busy:
+                pass
+        except TimeoutError:
+            self._say(logging.ERROR, "a reload did not end within the drain time; it is broken off")
+
+    async def _see_off(self, process: Process) -> bool:
+        """Wait for its end. True when it was late and had to be killed."""
+        try:
+            async with asyncio.timeout(max(0.0, (process.deadline or 0) - time.monotonic())):
+                await process.ended.wait()
+            return False
+        except TimeoutError:
+            self._say(logging.ERROR, f"worker process {process.pid} did not end in time and is killed")
+            process.kill()
+            await process.ended.wait()
+            return True
+
+    async def _drain_orphan(self, index: int) -> int:
+        """A worker died while the server stopped: another process answers what is queued for it."""
+        process, self.spare = self.spare, None
+        try:
+            if process is None:
+                process = self._make()
+                await process.hear("ready", self._drain)
+            self._place(index, process)
+            await process.hear("serving", self._drain)
+        except ToolipsError as error:
+            self._say(logging.ERROR, f"nobody answers what was queued for worker {index + 1}: {error}")
+            return 1
+        self._dismiss(process)
+        await self._see_off(process)
+        return int(process.status != 0)
 
     def _spawn(self, coro: Any) -> None:
         task = asyncio.get_running_loop().create_task(coro)

@@ -1,0 +1,121 @@
+"""Are known peers served while strangers flood the port at five times the peak?
+
+Two classes of generator on one port of an ENet server whose handler takes some 20 us. The known ones
+are 200 connected peers, which together ask at half of the peak (unsequenced, never sent again). The
+strangers send CONNECTs, taken from a real client, at five times the peak from 4,000 addresses and never answer
+what they get, so none of them proves its address. Knob: whether the strangers are there. Service is answers over
+questions of the known ones; the strangers' rate is their own count. On two cores both generators share one.
+
+    python bench/known.py [--rounds 5] [--seconds 2]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import enet
+import harness as h
+
+TRAIN, SOCKETS = 16, 4000
+FACTOR, SHARE, TARGET = 5, 0.5, 0.99
+SOL_UDP, UDP_SEGMENT = 17, 103
+
+
+def connect_request() -> bytes:
+    """The first datagram of a real client."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as trap:
+        trap.bind(("127.0.0.1", 0))
+        trap.settimeout(5)
+        port = str(trap.getsockname()[1])
+        client = subprocess.Popen(
+            [str(h.BUILD / "enet_load"), port, str(os.getpid()), "1", "1", "0.1", "idle"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            return trap.recv(2000)
+        finally:
+            client.kill()
+            client.wait()
+
+
+def flood(port: int, rate: float, seconds: float, data: bytes) -> None:
+    """The strangers: trains of one datagram from address after address. Prints how many left, and in what time."""
+    sockets = []
+    for number in range(SOCKETS):
+        each = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        each.bind((f"127.1.{number >> 8}.{number & 255}", 0))
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # what it gets nobody reads
+        sockets.append(each)
+    train, size = [data * TRAIN], [(SOL_UDP, UDP_SEGMENT, struct.pack("=H", len(data)))]
+    sent, began = 0, time.monotonic()
+    while (spent := time.monotonic() - began) < seconds:
+        if sent > spent * rate:
+            time.sleep(0.0005)
+            continue
+        sockets[sent // TRAIN % SOCKETS].sendmsg(train, size, 0, ("127.0.0.1", port))
+        sent += TRAIN
+    print(json.dumps({"sent": sent, "seconds": time.monotonic() - began}))
+
+
+def one_round(seconds: float, data: bytes) -> dict[str, object]:
+    with h.Served(enet.WORKING) as served:
+        peak = enet.number(enet.load(served, "peak", f"200 4 {min(seconds, 1)} echo"), "rate")
+        asked = f"200 {max(1, round(SHARE * peak / 1000))} {seconds} open"
+        alone = enet.load(served, "alone", asked)
+        words = [str(served.port), str(FACTOR * peak), str(seconds + 1.5), data.hex()]
+        strangers = subprocess.Popen(
+            h.pinned(h.CLIENT_CORE, [sys.executable, __file__, "--strangers", *words]),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(0.5)
+        beside = enet.load(served, "beside a flood", asked)
+        told = json.loads(strangers.communicate(timeout=60)[0])
+    found = {
+        "peak": peak,
+        "alone": enet.number(alone, "messages") / enet.number(alone, "asked"),
+        "beside": enet.number(beside, "messages") / enet.number(beside, "asked"),
+        "flood": told["sent"] / told["seconds"] / peak,
+    }
+    print(f"  {found}", file=sys.stderr)
+    return found
+
+
+def main() -> None:
+    options = h.arguments(__doc__).parse_args()
+    h.quiet_warning()
+    h.build()
+    enet.build()
+    data = connect_request()
+    raw = [one_round(options.seconds, data) for _ in range(options.rounds)]
+    columns = {name: h.Spread.of(float(row[name]) for row in raw) for name in raw[0]}  # type: ignore[arg-type]
+    good = columns["beside"].median >= TARGET
+    table = [
+        ["what", "found", "target", ""],
+        ["peak of the known peers, messages/s", f"{columns['peak'].median:,.0f}", "", ""],
+        ["strangers offered, times the peak", str(columns["flood"]), "5", ""],
+        ["service of the known peers, alone", str(columns["alone"]), "", ""],
+        ["service beside the strangers", str(columns["beside"]), ">= 0.99", "met" if good else "missed"],
+    ]
+    if options.dry:
+        print(h.markdown(table))
+    else:
+        settings = {"rounds": options.rounds, "seconds": options.seconds, "share": SHARE, "factor": FACTOR}
+        h.save("known", "Known peers beside a flood of strangers", table, raw, settings)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--strangers"]:
+        where, rate, length, request = sys.argv[2:]
+        flood(int(where), float(rate), float(length), bytes.fromhex(request))
+    else:
+        main()
