@@ -152,14 +152,18 @@ class InputMap:
 
     def parse(self, data: bytes) -> tuple[int, list[bytes], bytes] | None:
         """Tick (u16), inputs newest first, trailer; None when the bytes are not such a packet."""
-        if len(data) < _HEADER or data[0] != self.code:
-            return None
-        count = data[3]
-        end = _HEADER + count * self.size
-        if not 1 <= count <= self.repeat or len(data) - end not in (0, FEEDBACK):
+        end = self._end(data)
+        if not end:
             return None
         inputs = [data[at : at + self.size] for at in range(_HEADER, end, self.size)]
         return int.from_bytes(data[1:3], "big"), inputs, data[end:]
+
+    def _end(self, data: bytes) -> int:
+        """Where the inputs of a packet end; 0 when it is none."""
+        if len(data) < _HEADER or data[0] != self.code or not 1 <= data[3] <= self.repeat:
+            return 0
+        end = _HEADER + data[3] * self.size
+        return end if len(data) - end in (0, FEEDBACK) else 0
 
     # The server.
 
@@ -183,14 +187,14 @@ class InputMap:
     def _take(
         self, peer: Any, feedback: Feedback, stream: _Stream, tick: Tick, now: float, data: bytes
     ) -> None:
-        parsed = self.parse(data)
-        if parsed is None:
+        end, size = self._end(data), self.size
+        if not end:
             feedback.refused += 1
             peer.malformed("an input packet that is none")
             return
-        number, inputs, trailer = parsed
-        if trailer:
-            feedback.take(trailer, now)
+        number = data[1] << 8 | data[2]
+        if len(data) > end:
+            feedback.take(data[end:], now)
         ahead = _signed(number + (stream.offset or 0) - tick.number)
         second = max(1, round(1.0 / tick.dt))
         if stream.offset is None:
@@ -205,14 +209,16 @@ class InputMap:
             return
         newest = tick.number + ahead
         feedback.lead = max(-128, min(127, ahead))
-        for back, one in enumerate(inputs):
-            at = newest - back
-            if at >= tick.number and at not in stream.inputs:
-                stream.inputs[at] = one
+        inputs, at = stream.inputs, _HEADER
+        for due in range(newest, max(tick.number, newest - data[3] + 1) - 1, -1):  # what is past is of no use
+            if due not in inputs:
+                inputs[due] = data[at : at + size]
+            at += size
         if newest > stream.newest:
             stream.newest = newest
             if newest < tick.number:
-                stream.last = inputs[0]  # too late for its tick, but the latest word all the same
+                # too late for its tick, but the latest word all the same
+                stream.last = data[_HEADER : _HEADER + size]
 
     # The client.
 
