@@ -156,7 +156,8 @@ def fuzz(name: str, seconds: int) -> dict[str, object]:
     seeds, grown = NATIVE / "fuzz/corpus" / name, NATIVE / "fuzz/build/grown" / name
     grown.mkdir(parents=True, exist_ok=True)
     seeds.mkdir(parents=True, exist_ok=True)
-    command = [made, f"-max_total_time={seconds}", "-print_final_stats=1", "-timeout=1", "-rss_limit_mb=1024"]
+    # the time of one input is that of the wall: on a busy machine a second is no hang
+    command = [made, f"-max_total_time={seconds}", "-print_final_stats=1", "-timeout=30", "-rss_limit_mb=1024"]
     command += [f"-artifact_prefix={seeds}/crash-", "-max_len=70000", "-verbosity=0"]
     dictionary = NATIVE / f"fuzz/{name}.dict"
     if dictionary.exists():

@@ -1,10 +1,14 @@
 """Typed packets: kinds, depth, what does not fit."""
 
+import importlib.util
+import threading
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toolips_udp import depth
 from toolips_udp.errors import StartError
 from toolips_udp.typed import (
     DEPTH,
@@ -23,6 +27,13 @@ class Point(msgspec.Struct):
 
 
 decode = decoder_for(Point, "test")
+NATIVE = importlib.util.find_spec("toolips_udp._native.depth")
+PIECES = [
+    b"\x91", b"\x90", b"\x92", b"\x81", b"\x8f", b"\xdc\x00\x01", b"\xdd\x00\x00\x00\x02", b"\xde\x00\x01", b"\xdf\x00",
+    b"\xc4\x02", b"\xc5\x00\x03", b"\xc7\x01", b"\xc8\x00", b"\xc9\xff\xff\xff\xff", b"\xca", b"\xcf", b"\xd4", b"\xd8",
+    b"\xd9\x02",    b"\xda\x00\x01", b"\xdb\x00\x00\x00\x01", b"\xa3", b"\xc0", b"\x01", b"\xff",
+    b"[", b"]", b"{", b"}", b'"', b"\\", b"a",
+]  # fmt: skip
 
 
 def test_the_first_byte_tells_the_kind():
@@ -96,3 +107,34 @@ def test_p2_declared_lengths_beyond_the_packet_are_malformed():
 def test_a_type_that_cannot_be_decoded_is_a_start_error_that_names_the_handler():
     with pytest.raises(StartError, match="my_handler"):
         decoder_for(dict[Point, int] | dict[str, int], "my_handler")
+
+
+def test_p1_a_bomb_on_a_small_stack_is_malformed_not_the_end_of_the_process():
+    """Depth 1 to 65,000 on a thread of 256 KiB."""
+    said = []
+
+    def decode_all():
+        for deep in (1, 2, 31, 33, 100, 1_000, 10_000, 65_000):
+            for packet in (b"\x91" * deep, b"[" * deep, b"\x81\xa1a" * (deep // 3), b'{"a":' * (deep // 5)):
+                try:
+                    decode(packet)
+                except Malformed as error:
+                    said.append(str(error))
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=decode_all)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert len(said) == 32 and sum(f"deeper than {DEPTH}" in text for text in said) >= 15
+
+
+@pytest.mark.skipif(not NATIVE, reason="needs the native core")
+@given(st.binary(max_size=300) | st.lists(st.sampled_from(PIECES), max_size=80).map(b"".join), st.integers(0, 64))
+def test_the_scan_in_c_says_what_the_scan_in_python_says(packet, most):
+    from toolips_udp._native import depth as native
+
+    assert native.json_is_deeper(packet, most) == depth.json_is_deeper(packet, most)
+    assert native.msgpack_is_deeper(packet, most) == depth.msgpack_is_deeper(packet, most)

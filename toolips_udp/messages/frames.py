@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from ..typed import DEPTH, Malformed, _msgpack_step, check_msgpack_depth
+from ..depth import step
+from ..typed import DEPTH, Malformed, check_msgpack_depth
 from .errors import BadAction, BadFrame
 
 Id = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
@@ -122,7 +123,7 @@ def check_maps(body: bytes) -> None:
             if top[1] and top[0] % 2 == 0 and not (0xA0 <= byte <= 0xBF or 0xD9 <= byte <= 0xDB):
                 raise Malformed("a map whose keys are not text")
             top[0] -= 1
-        at, items = _msgpack_step(body, at)
+        at, items = step(body, at)
         large = byte in (0xDE, 0xDF)
         if large and items > 2 * MOST_KEYS:
             raise Malformed(f"a map of more than {MOST_KEYS} keys")
