@@ -1,14 +1,14 @@
 /* enet_receive.c: what a peer's commands do. Numbers, windows, order, fragments.
  *
- * Each function that acts on a command returns DONE (acknowledge it), SILENT (do
- * not, and go on), REST (do not, and drop the rest of the datagram: back-pressure
- * through the sender's timer) or FAULT (the same, and it was malformed).
+ * Each function that acts on a command returns DONE (acknowledge it), REST (do
+ * not, and drop the rest of the datagram: back-pressure through the sender's
+ * timer) or FAULT (the same, and it was malformed).
  */
 #include "enet_inside.h"
 
 #include <string.h>
 
-enum { DONE, SILENT, REST, FAULT };
+enum { DONE, REST, FAULT };
 
 typedef struct arrival { /* one command on its way through this file */
     en_host *h;
@@ -233,7 +233,7 @@ static int take_reliable(arrival *a, en_channel *c, const en_command *m)
     uint32_t d = window_distance(c, m->number);
     if (d >= 7) {
         a->p->stats.old_numbers++;
-        return d >= 9 ? DONE : SILENT;
+        return DONE;
     }
     if (m->number == c->in_reliable) {
         a->p->stats.duplicates++;
@@ -406,7 +406,7 @@ static int take_fragment(arrival *a, en_channel *c, const en_command *m)
     uint32_t d = window_distance(c, number);
     if (d >= 7) {
         a->p->stats.old_numbers++;
-        return !reliable || d >= 9 ? DONE : SILENT;
+        return DONE;
     }
     if (number == c->in_reliable && (reliable || unreliable <= c->in_unreliable)) {
         a->p->stats.duplicates++;
@@ -504,7 +504,7 @@ static int take_verify(arrival *a, const en_command *m)
     en_peer *p = a->p;
     const en_greeting *g = &m->u.greeting;
     if (p->state == EN_CONNECTED || p->state == EN_DRAINING)
-        return p->client && !memcmp(g->connect_id, p->connect_id, 4) ? DONE : FAULT;
+        return DONE; /* a repeat, or nothing to us: acknowledged as stock does, and that is all */
     if (p->state != EN_CONNECTING)
         return FAULT;
     if (g->channels < 1 || g->channels > 255 || g->interval != p->interval || g->acceleration != p->acceleration ||
@@ -539,7 +539,7 @@ static int take_disconnect(arrival *a, const en_command *m)
         return REST;
     }
     if (m->flags & EN_FLAG_ACK && p->state != EN_CONNECTING) {
-        en_command ack = {.type = EN_ACKNOWLEDGE, .channel = EN_CONTROL, .number = m->number,
+        en_command ack = {.type = EN_ACKNOWLEDGE, .channel = m->channel, .number = m->number,
                           .u.ack = {m->number, a->head->time}};
         en_say_now(a->h, a->turn, p, &ack);
     }
@@ -610,6 +610,17 @@ static int take_command(arrival *a, const en_command *m)
     }
 }
 
+/* Stock acknowledges no command, whatever it is, whose number is that far ahead on its channel. */
+static int too_far(const en_peer *p, const en_command *m)
+{
+    if (m->channel >= p->channels)
+        return 0;
+    static const en_channel fresh;
+    const en_channel *c = p->channel ? p->channel[m->channel] : NULL;
+    uint32_t d = window_distance(c ? c : &fresh, m->number);
+    return d == 7 || d == 8;
+}
+
 int en_receive(en_host *h, tudp_turn *turn, en_peer *p, const en_header *head, const uint8_t *commands, uint32_t size,
                en_block *owner)
 {
@@ -624,7 +635,7 @@ int en_receive(en_host *h, tudp_turn *turn, en_peer *p, const en_header *head, c
         if (took < 0 || (m.flags & EN_FLAG_ACK && !head->timed))
             return -1;
         int done = take_command(&a, &m);
-        if (done == DONE && m.flags & EN_FLAG_ACK)
+        if (done == DONE && m.flags & EN_FLAG_ACK && !too_far(p, &m))
             en_ack(h, p, m.channel, m.number, head->time);
         if (done >= REST || p->state == EN_GONE)
             return done == FAULT ? -1 : done == REST;

@@ -1,7 +1,8 @@
 """What the commands of an ENet peer do, in plain Python: the twin of native/enet_receive.c.
 
-Imports the wire and the link. Each function gives DONE (acknowledge), SILENT (do
-not, go on), REST (do not, drop the rest of the datagram) or FAULT (the same, malformed).
+Imports the wire and the link. Each function gives DONE (acknowledge), REST (do not,
+and drop the rest of the datagram) or FAULT (the same, and it was malformed). The twin
+of native/enet_receive.c.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from . import enet_wire as w
 from .enet_link import CLOSING, CONNECTED, CONNECTING, DRAINING, GONE, Channel, Link, before
 
-DONE, SILENT, REST, FAULT = range(4)
+DONE, REST, FAULT = range(3)
 
 
 @dataclass(slots=True, eq=False)
@@ -63,11 +64,19 @@ def receive(link: Link, head: w.Header, commands: bytes) -> int:
         if m.flags & w.FLAG_ACK and not head.timed:
             return -1
         done = _command(link, head, m)
-        if done == DONE and m.flags & w.FLAG_ACK:
+        if done == DONE and m.flags & w.FLAG_ACK and not _too_far(link, m):
             link.ack(m.channel, m.number, head.time)
         if done >= REST or link.state == GONE:
             return -1 if done == FAULT else int(done == REST)
     return 0
+
+
+def _too_far(link: Link, m: w.Command) -> bool:
+    """Stock acknowledges no command, whatever it is, whose number is that far ahead on its channel."""
+    if m.channel >= link.channels:
+        return False
+    c = link.channel.get(m.channel)
+    return (distance(c, m.number) if c is not None else m.number >> 12) in (7, 8)
 
 
 def _command(link: Link, head: w.Header, m: w.Command) -> int:
@@ -161,7 +170,7 @@ def _verify(link: Link, m: w.Command) -> int:
     f = m.fields
     id, incoming, outgoing, mtu, window, channels, theirs = (int(n) for n in f[:7])
     if link.state in (CONNECTED, DRAINING):
-        return DONE if link.client and f[11] == link.connect_id else FAULT
+        return DONE  # a repeat, or nothing to us: acknowledged as stock does, and that is all
     if link.state != CONNECTING:
         return FAULT
     triple = (link.interval, link.acceleration, link.deceleration)
@@ -188,7 +197,7 @@ def _disconnect(link: Link, head: w.Header, m: w.Command) -> int:
         link.host.gone(link, link.word, link.code, False)
         return REST
     if m.flags & w.FLAG_ACK and link.state != CONNECTING:
-        link.say_now(w.Command(w.ACKNOWLEDGE, 0, w.CONTROL, m.number, (m.number, head.time)))
+        link.say_now(w.Command(w.ACKNOWLEDGE, 0, m.channel, m.number, (m.number, head.time)))
     if link.state == DRAINING:
         link.host.gone(link, link.word, link.code, False)
     else:
@@ -306,7 +315,7 @@ def _reliable(link: Link, c: Channel, m: w.Command) -> int:
     d = distance(c, m.number)
     if d >= 7:
         link.figures["old_numbers"] += 1
-        return DONE if d >= 9 else SILENT
+        return DONE
     found, place = _find(c, c.reliable, m.number, 0)
     if m.number == c.in_reliable or found is not None:
         link.figures["duplicates"] += 1
@@ -389,7 +398,7 @@ def _fragment(link: Link, c: Channel, m: w.Command) -> int:
     d = distance(c, number)
     if d >= 7:
         link.figures["old_numbers"] += 1
-        return DONE if not reliable or d >= 9 else SILENT
+        return DONE
     if number == c.in_reliable and (reliable or u <= c.in_unreliable):
         link.figures["duplicates"] += 1
         return DONE
