@@ -1,6 +1,7 @@
 """examples/dns: its configurations load and answer, and its README's commands do what they say."""
 
 import os
+import random
 import re
 import shlex
 import signal
@@ -41,12 +42,20 @@ def test_the_forwarder_of_the_readme_blocks_what_its_list_says():
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """A port that is free for UDP and TCP, below those that the system gives to clients."""
+    for _ in range(50):
+        port = random.randrange(15_000, 32_000)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket() as two:
+            try:
+                one.bind(("127.0.0.1", port))
+                two.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
-def test_the_served_example_answers_the_readmes_questions_and_shows_itself():
+def test_the_served_example_answers_the_readmes_questions_and_shows_itself(tmp_path):
     port, admin = free_port(), free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "toolips_udp", "dns", "serve", "examples/dns/authoritative.toml",
@@ -61,6 +70,14 @@ def test_the_served_example_answers_the_readmes_questions_and_shows_itself():
             if " query " in line:
                 found = run(line.replace(":5300", f":{port}"))
                 assert found.returncode == 0 and ";; answer" in found.stdout, line + found.stderr
+        for line in COMMANDS:
+            if " ctl " in line:
+                found = run(
+                    f"{line} --pid {process.pid}".replace("--seconds 5", "--seconds 0.2").replace(
+                        " queries", f" {tmp_path}/queries"
+                    )
+                )
+                assert found.returncode == 0, line + found.stderr
         status = run(f"toolips-udp dns ctl status --pid {process.pid}")
         assert '"ready": 1' in status.stdout, status.stdout + status.stderr
         with socket.create_connection(("127.0.0.1", admin), timeout=3) as stream:

@@ -7,6 +7,7 @@ import datetime
 import http.client
 import importlib.util
 import ipaddress
+import random
 import socket
 import ssl
 
@@ -58,9 +59,17 @@ def certificate(tmp_path_factory):
 
 
 def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    """A port that is free for UDP and TCP, below those that the system gives to clients."""
+    for _ in range(50):
+        port = random.randrange(15_000, 32_000)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket() as two:
+            try:
+                one.bind(("127.0.0.1", port))
+                two.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def client_context(certificate, protocols):

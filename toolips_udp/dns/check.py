@@ -25,7 +25,7 @@ def check(
     """Append what is found to `problems`."""
 
     def say(rrset: RRset | None, text: str, error: bool = True) -> None:
-        file, line = where(rrset) if where and rrset is not None else ("", 0)
+        file, line = where(rrset) if where and rrset is not None else (str(zone.path or ""), 0)
         problems.append(Problem(text, file, line, 1 if line else 0, error))
 
     apex = zone.nodes[zone.key]

@@ -6,16 +6,19 @@ Imports settings, control, metrics, querylog.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from . import control, metrics
+from .building import add_handlers, build
 from .querylog import QueryLog
 from .service import Service
-from .settings import Config, add_handlers, build
+from .settings import Config
 
+log = logging.getLogger("toolips_udp.dns")
 VARIABLE = "TOOLIPS_UDP_DNS_SERVED"
 
 
@@ -30,6 +33,9 @@ def ready(
     """The service of a configuration with its handlers, log, metrics and control commands."""
     service = build((config, folder), strict=strict, progress=progress)
     table = config.service
+    for zone in service.zones():
+        if zone.state == "loading":
+            log.error("zone %s could not be read and is answered SERVFAIL; see `dns check`", zone.name)
     if table.handlers:
         add_handlers(service, folder / table.handlers)
     if table.query_log:

@@ -1,30 +1,23 @@
 """The configuration of a DNS server: one set of structs, from TOML or from flags (spec section 9).
 
-Unknown keys are refused with the nearest known one. `read` checks a file, `build`
-makes a `Service` of it. Imports the steps of this house.
+Unknown keys are refused with the nearest known one. `read` checks a file; `building.build`
+makes a `Service` of it. Imports zone and errors.
 """
 
 from __future__ import annotations
 
+import difflib
+import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from ..errors import StartError
 from .access import LOOPBACK
-from .answers import RR
-from .fields import parse_ttl
-from .forward import Forward
-from .policy import Blocklist, Local, Rebinding
-from .ratelimit import RateLimit
-from .service import Service
-from .store import ZoneStore
-from .transfers import Transfers
-from .tsig import Keys
-from .views import DNS64, View
+from .zone import Problem
 
 
 class Base(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -133,8 +126,22 @@ class Config(Base):
     rebinding: bool = False
 
 
+class Misfit(StartError):
+    """A configuration that cannot be served. `problems` lists every finding with its place."""
+
+    def __init__(self, problems: list[Problem], code: str) -> None:
+        self.problems = problems
+        wrong = [str(problem) for problem in problems if problem.error]
+        more = f"\n... and {len(wrong) - 20} more; `dns check` shows all" if len(wrong) > 20 else ""
+        super().__init__("\n".join(wrong[:20]) + more, code=code)
+
+
 def read(path: Path) -> tuple[Config, Path]:
-    """The configuration in a TOML file and its folder. `StartError` says file, key, found and expected."""
+    """The configuration in a TOML file and its folder.
+
+    `StartError` when it cannot be read as TOML; `Misfit` with every finding, by line, when keys or
+    values do not fit.
+    """
     try:
         table = tomllib.loads(path.read_text())
     except OSError as error:
@@ -143,12 +150,65 @@ def read(path: Path) -> tuple[Config, Path]:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise StartError(f"{path} is no TOML: {error}.", code="bad-toml") from None
-    try:
-        return msgspec.convert(table, Config), path.parent
-    except msgspec.ValidationError as error:
-        raise StartError(
-            f"{path}: {error}. See `dns serve --schema` for the keys.", code="unknown-setting"
-        ) from None
+    problems = findings(table, path)
+    if problems:
+        raise Misfit(problems, "unknown-setting")
+    return msgspec.convert(table, Config), path.parent
+
+
+def findings(table: dict[str, Any], path: Path) -> list[Problem]:
+    """What does not fit in a configuration, each with its line, what was expected and the nearest key."""
+    text = path.read_text()
+    found: list[Problem] = []
+    hints = get_type_hints(Config)
+    for key, value in table.items():
+        if key not in hints:
+            found.append(_unknown(text, path, key, hints, "the configuration"))
+            continue
+        many = isinstance(value, list) and get_origin(hints[key]) is list
+        kind = get_args(hints[key])[0] if many else hints[key]
+        for number, one in enumerate(value if many else [value]):
+            try:
+                msgspec.convert(one, kind)
+            except msgspec.ValidationError as error:
+                found.append(_misfit(text, path, key, number, kind, str(error)))
+    return found
+
+
+def _unknown(text: str, path: Path, key: str, known: Iterable[str], where: str) -> Problem:
+    near = difflib.get_close_matches(key, list(known), 1)
+    advice = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(sorted(known))}."
+    return Problem(f"{where} has no key {key!r}. {advice}", str(path), line_of(text, key))
+
+
+def _misfit(text: str, path: Path, table: str, number: int, kind: Any, error: str) -> Problem:
+    """The text of msgspec as one of ours."""
+    said, _, at = error.partition(" - at `$")
+    place = at.rstrip("`").lstrip(".")
+    start = line_of(text, table, number)
+    wrong = re.search(r"unknown field `(.+?)`", said)
+    if wrong:
+        for part in [part for part in place.split(".") if part and "[" not in part]:
+            kind = get_type_hints(kind).get(part, kind)
+        owner = f"[{table}{'.' + place if place else ''}]"
+        if hasattr(kind, "__struct_fields__"):
+            return _unknown(text, path, wrong[1], kind.__struct_fields__, owner)
+    key = place.split(".")[-1].partition("[")[0]
+    line = line_of(text, key, 0, start) if key else start
+    wanted = get_args(get_type_hints(kind).get(key)) if hasattr(kind, "__struct_fields__") else ()
+    expected = f" Expected: {', '.join(map(repr, wanted))}." if "enum" in said else ""
+    return Problem(f"{table}{'.' + place if place else ''}: {said}.{expected}", str(path), line or start)
+
+
+def line_of(text: str, key: str, number: int = 0, after: int = 0) -> int:
+    """The line of a table (its `number`-th) or of a key in TOML text, behind a line; 0 when it is not found."""
+    word = re.escape(key)
+    places = [
+        at
+        for at, line in enumerate(text.splitlines(), 1)
+        if at > after and re.match(rf"\s*(\[+\s*{word}\s*\]|{word}\s*=|\"{word}\"\s*=)", line)
+    ]
+    return places[number] if number < len(places) else 0
 
 
 def schema() -> dict[str, Any]:
@@ -168,139 +228,3 @@ def octets(text: str) -> int:
             f"size {text!r}: expected a number with KiB, MiB or GiB, as in 8MiB.", code="bad-dns-setting"
         )
     return int(digits) * _SIZES[unit]
-
-
-def build(
-    given: tuple[Config, Path], *, strict: bool = False, progress: Callable[[int], None] | None = None
-) -> Service:
-    """The service of a configuration: local data, lists, zones, forwarders, in this order, per view.
-
-    Zones that cannot be read are reported and not ready; `StartError` when none
-    can, or with `strict` when one cannot.
-    """
-
-    config, folder = given
-    keys = Keys({key.name: (key.algorithm, key.secret) for key in config.key})
-    transfers = Transfers(keys)
-    steps: list[Any] = []
-    for view in config.view:
-        inner = _steps(config, folder, view.name, strict, progress, transfers)
-        steps.append(View(view.name, clients=view.clients, transports=view.transports, steps=inner))
-    steps += _steps(config, folder, None, strict, progress, transfers)
-    table = config.service
-    limit = config.limit
-    return Service(
-        *steps,
-        listen=table.listen[1:],
-        id=table.id,
-        tls=(str(folder / table.tls.certificate), str(folder / table.tls.key)) if table.tls else None,
-        access={"query": table.access.query, "recursion": table.access.recursion},
-        limit=RateLimit(limit.rate, limit.burst, slip=limit.slip, trusted=limit.trusted)
-        if limit.rate
-        else None,
-        transfers=transfers,
-        cache_size=octets(table.cache.size),
-        silent=table.access.silent,
-        any=table.any,
-        minimal=table.minimal,
-        ecs=table.ecs,
-    )
-
-
-def _steps(
-    config: Config,
-    folder: Path,
-    view: str | None,
-    strict: bool,
-    progress: Callable[[int], None] | None,
-    transfers: Any,
-) -> list[Any]:
-    steps: list[Any] = []
-    for local in config.local:
-        if local.view == view:
-            steps.append(_local(local, folder))
-    for table in config.blocklist:
-        if table.view == view:
-            files = [table.file] if isinstance(table.file, str) else table.file
-            steps.append(Blocklist(*[folder / f for f in files], answer=table.answer, allow=table.allow))
-    if config.rebinding:
-        steps.append(Rebinding())
-    steps += _zones([z for z in config.zone if z.view == view], folder, strict, progress, transfers)
-    size, stale = octets(config.service.cache.size), parse_ttl(config.service.cache.stale)
-    for forward in sorted(config.forward, key=lambda f: -len(f.zone.rstrip("."))):
-        if forward.view == view:
-            made: Any = Forward(
-                *forward.to,
-                zone=forward.zone,
-                policy=forward.policy,
-                hedge=forward.hedge,
-                size=size,
-                stale=stale,
-            )
-            steps.append(DNS64(made, prefix=forward.dns64) if forward.dns64 else made)
-    return steps
-
-
-def _local(table: LocalTable, folder: Path) -> Local:
-    records: dict[str, RR | list[RR]] = {}
-    for name, lines in table.records.items():
-        records[name] = [RR(*line.split(None, 1)) for line in lines]
-    return Local(records, hosts=[folder / path for path in table.hosts])
-
-
-def _zones(
-    tables: list[ZoneTable],
-    folder: Path,
-    strict: bool,
-    progress: Callable[[int], None] | None,
-    transfers: Any,
-) -> list[Any]:
-    files: dict[str, Path] = {}
-    stores: list[ZoneStore] = []
-    for table in tables:
-        if table.folder is not None:
-            stores.append(ZoneStore(folder / table.folder, strict=strict, progress=progress))
-            continue
-        if table.name is None:
-            raise StartError(
-                'a [[zone]] has no name. Write name = "example.org", or folder = "zones".',
-                code="bad-dns-setting",
-            )
-        if table.primaries:
-            path = folder / table.file if table.file else None
-            transfers.secondary(table.name, [(p.address, p.key) for p in table.primaries], path)
-        elif table.file is None:
-            raise StartError(f"zone {table.name} has neither a file nor primaries.", code="bad-dns-setting")
-        else:
-            files[table.name] = folder / table.file
-        if table.transfer_to:
-            transfers.allow(table.name, [(p.address, p.key) for p in table.transfer_to])
-        for target in table.notify:
-            transfers.notify(table.name, target)
-    if files:
-        stores.insert(0, ZoneStore(files=files, strict=strict, progress=progress))
-    for store in stores:
-        report = store.load()
-        store.changed.append(transfers.changed)
-        if report.problems and (strict or not report.loaded):
-            raise StartError(
-                "zones could not be read:\n" + "\n".join(report.problems.values()), code="bad-zone"
-            )
-    return [*stores, *transfers.steps()]
-
-
-def add_handlers(service: Service, path: Path) -> None:
-    """Take the Python handlers of a module's own `service` into this one."""
-    from ..manifest import find
-
-    module = find(str(path))
-    found = [value for value in vars(module).values() if isinstance(value, Service)]
-    if not found:
-        raise StartError(
-            f"{path} has no dns.Service. Expected service = dns.Service() with @service.answers functions.",
-            code="no-handler",
-        )
-    for other in found:
-        for table in (*other.handlers.exact.values(), *other.handlers.wild.values()):
-            for handler in table:
-                service.handlers.add(handler)

@@ -11,7 +11,7 @@ from dns.query import udp as udp_query
 from prometheus_client.parser import text_string_to_metric_families
 
 from toolips_udp import TCP, UDP, dns
-from toolips_udp.dns import control, metrics, settings
+from toolips_udp.dns import building, control, metrics, settings
 from toolips_udp.dns.querylog import QueryLog, line
 from toolips_udp.errors import StartError, ToolipsError
 
@@ -207,7 +207,7 @@ def test_a_wrong_configuration_names_the_key(tmp_path, text, said):
     path = tmp_path / "server.toml"
     path.write_text(text)
     with pytest.raises(ToolipsError, match=said):
-        settings.build(settings.read(path))
+        building.build(settings.read(path), file=path)
 
 
 def test_a_whole_configuration_makes_views_transfers_lists_and_forwarders(tmp_path):
@@ -250,7 +250,7 @@ to = ["192.0.2.2"]
 rate = 10
 """
     )
-    service = settings.build(settings.read(path))
+    service = building.build(settings.read(path), file=path)
     kinds = [type(step).__name__ for step in service.steps]
     assert kinds == ["View", "Blocklist", "Rebinding", "ZoneStore", "Secondary", "Forward", "DNS64"]
     assert service.limit is not None and service.limit.rate == 10 and service.listen == ("127.0.0.2:5300",)
@@ -258,4 +258,52 @@ rate = 10
     assert set(settings.schema()["$defs"]) >= {"Config", "ZoneTable", "ForwardTable"}
     with pytest.raises(StartError, match=r"z\.test\.zone"):
         (tmp_path / "z.test.zone").write_text("broken")
-        settings.build(settings.read(path))
+        building.build(settings.read(path), file=path)
+
+
+def test_o1_check_names_everything_that_is_wrong_with_line_and_the_nearest_key(tmp_path, capsys):
+    from toolips_udp.cli.dns import check
+
+    (tmp_path / "good.zone").write_text("$ORIGIN g.test.\n" + ZONE)
+    (tmp_path / "bad.zone").write_text("$ORIGIN b.test.\n" + ZONE + "x 60 A 1.2.3\n")
+    path = tmp_path / "server.toml"
+
+    def checked(text):
+        path.write_text(text)
+        code = check.run(SimpleNamespace(files=[str(path)], strict=False, json=False))
+        return code, capsys.readouterr().out.replace(str(tmp_path) + "/", "")
+
+    code, said = checked(
+        '[service]\nlissen = ["x"]\n[[zone]]\nnam = "x"\n[[forward]]\nto = "192.0.2.1"\n[vieww]\n'
+    )
+    assert code == 1 and said.splitlines() == [
+        "server.toml:2: [service] has no key 'lissen'. Did you mean listen?",
+        "server.toml:4: [zone] has no key 'nam'. Did you mean name?",
+        "server.toml:6: forward.to: Expected `array`, got `str`.",
+        "server.toml:7: the configuration has no key 'vieww'. Did you mean view?",
+    ]
+    code, said = checked('[service]\nany = "lots"\n')
+    assert "server.toml:2: service.any: Invalid enum value 'lots'. Expected: 'minimal', 'all'." in said
+    code, said = checked(
+        '[[zone]]\nname = "g.test"\nfile = "good.zone"\n[[zone]]\nname = "b.test"\nfile = "bad.zone"\n'
+        '[[view]]\nname = "a"\nclients = ["300.1.1.1"]\n[[forward]]\nto = ["192.0.2.1"]\nview = "b"\n'
+        '[[forward]]\nto = ["nowhere"]\n[[blocklist]]\nfile = "none.txt"\n'
+        '[[local]]\nrecords = { "x.lan" = ["1.2.3.4"] }\n'
+    )
+    lines = said.splitlines()
+    assert code == 1 and [line.partition(" ")[0] for line in lines] == [
+        "server.toml:10:", "server.toml:7:", "server.toml:17:", "server.toml:15:", "server.toml:13:", "bad.zone:5:8:",
+    ]  # fmt: skip
+    assert "names the view 'b'. Views: a." in lines[0] and "is no record" in lines[2]
+    code, said = checked('[[zone]]\nname = "g.test"\nfile = "good.zone"\n')
+    assert code == 0 and said.endswith("server.toml: 1 zones: OK\n")
+
+
+def test_o1_a_secondary_is_a_step_of_its_own_view_only(tmp_path):
+    path = tmp_path / "server.toml"
+    path.write_text(
+        '[[view]]\nname = "a"\n[[view]]\nname = "b"\n'
+        '[[zone]]\nname = "s.test"\nprimaries = [{ address = "192.0.2.9" }]\nview = "a"\n'
+    )
+    service = building.build(settings.read(path), file=path)
+    assert [len(view.steps) for view in service.steps] == [1, 0]

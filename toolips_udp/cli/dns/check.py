@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ...dns.settings import Misfit
 from ...dns.zone import Problem, Zone, ZoneError
 from ...errors import ToolipsError
 
@@ -32,20 +33,36 @@ def examined(text: str, strict: bool) -> tuple[dict[str, Any], list[Problem]]:
         name, path = "", text
     try:
         if path.endswith(".toml"):
-            from ...dns.settings import build, read
-
-            service = build(read(Path(path)), strict=strict)
-            zones = service.zones()
-            problems = [p for zone in zones for p in zone.warnings]
-            return {"file": path, "zones": [zone.name for zone in zones]}, problems
+            return configured(Path(path), strict)
         zone = Zone.load(path, name or None, strict=strict)
         return {"file": path, "zone": zone.name, "serial": zone.serial, "records": len(zone)}, zone.warnings
-    except ZoneError as error:
+    except (ZoneError, Misfit) as error:
         return {"file": path}, error.problems
     except ToolipsError as error:
         return {"file": path}, [Problem(str(error), path)]
     except OSError as error:
         return {"file": path}, [Problem(f"cannot be read: {error.strerror}. Check the path.", path)]
+
+
+def configured(path: Path, strict: bool) -> tuple[dict[str, Any], list[Problem]]:
+    """What a configuration has, and everything that is wrong in it and in the files it names."""
+    from ...dns.building import Builder, add_handlers
+    from ...dns.settings import read
+
+    given = read(path)
+    builder = Builder(given, strict, file=path)
+    service = builder.service()
+    problems = builder.problems + builder.unread
+    zones = service.zones() if service is not None else []
+    handlers = given[0].service.handlers
+    if service is not None and handlers:
+        try:
+            add_handlers(service, given[1] / handlers)
+        except ToolipsError as error:
+            problems.append(Problem(str(error), str(path)))
+    return {"file": path.as_posix(), "zones": [zone.name for zone in zones]}, problems + [
+        problem for zone in zones for problem in zone.warnings
+    ]
 
 
 def run(options: argparse.Namespace) -> int:

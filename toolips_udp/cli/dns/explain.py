@@ -32,15 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def service_of(file: str) -> Service:
     if file.endswith(".toml"):
-        from ...dns.settings import build, read
+        from ...dns.building import add_handlers, build
+        from ...dns.settings import read
 
-        return build(read(Path(file)))
+        given = read(Path(file))
+        service = build(given, file=Path(file))
+        if given[0].service.handlers:
+            add_handlers(service, given[1] / given[0].service.handlers)
+        return service
     return Service(Zone.load(file))
 
 
 async def steps_of(service: Service, q: Question) -> tuple[list[str], Any]:
     """What each step said, in order, and the answer. Forwarders are named, not asked."""
     told: list[str] = []
+    for handler in service.handlers.find(q.query.key, q.query.qtype)[0]:
+        told.append(f"Handler {handler.name}: would be called")
+        return told, None
     waiting = list(service.steps)
     while waiting:
         step = waiting.pop(0)
@@ -68,12 +76,23 @@ async def steps_of(service: Service, q: Question) -> tuple[list[str], Any]:
     return told, None
 
 
+def by(service: Service, packet: bytes, q: Question) -> str:
+    """Who would answer: C alone, or Python."""
+    service.stages()
+    said = service.half.answer(packet, q.client, q.transport) if service.half is not None else None
+    return "Python" if said is None else "C"
+
+
 def run(options: argparse.Namespace) -> int:
     service = service_of(options.file)
     query = parse_query(ask(options.name, options.type).encode())
     q = Question(query, Address(options.client, 5353), options.transport, 0.0, service)
     told, result = asyncio.run(steps_of(service, q))
-    facts: dict[str, Any] = {"question": f"{q.name} {q.type}", "steps": told}
+    facts: dict[str, Any] = {
+        "question": f"{q.name} {q.type}",
+        "steps": told,
+        "answered by": by(service, query.packet, q),
+    }
     if result == "drop":
         facts["reply"] = "none"
     elif result is not None:
