@@ -19,6 +19,9 @@
 #define SLOT_STRIDE(room) (ALIGN(room, 4096) + 4096 + 192)
 #define OUT_MSGS 128u
 
+/* Numbers batches over all endpoints, so that none is taken for one of another. */
+static uint64_t batches;
+
 /* ---- laying out ---- */
 
 size_t tudp_shared_size(uint32_t slot_room)
@@ -382,13 +385,21 @@ int tudp_batch_receive(tudp_batch *b)
     }
     b->received = (uint32_t)got;
     b->turn.counters[TUDP_RECEIVED] += b->received; /* before acting on them: a kill cannot hide them */
+    b->turn.batch = __atomic_add_fetch(&batches, 1, __ATOMIC_RELAXED);
+    b->slots[0].len = b->in_msgs[0].msg_len;
     for (i = 0; i < b->received; i++) {
         tudp_slot *s = &b->slots[i];
         struct msghdr *h = &b->in_msgs[i].msg_hdr;
-        s->len = b->in_msgs[i].msg_len;
+        b->turn.next = NULL;
+        if (i + 1 < b->received) {
+            s[1].len = b->in_msgs[i + 1].msg_len;
+            if (!(b->in_msgs[i + 1].msg_hdr.msg_flags & MSG_TRUNC))
+                b->turn.next = s + 1;
+        }
         describe(s, h, control);
         settle(b, s, h);
     }
+    b->turn.next = NULL;
     b->shared->current_len = UINT32_MAX;
     return got;
 }

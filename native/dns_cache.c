@@ -97,6 +97,25 @@ static uint64_t *find_slot(dns_cache *cache, uint64_t hash, const dns_query *q, 
     return NULL;
 }
 
+void dns_cache_expect(const dns_cache *cache, const dns_query *q, uint16_t view)
+{
+    __builtin_prefetch(set_of(cache, entry_hash(cache, q, view)));
+}
+
+void dns_cache_fetch(const dns_cache *cache, const dns_query *q, uint16_t view)
+{
+    uint64_t hash = entry_hash(cache, q, view);
+    const uint64_t *set = set_of(cache, hash);
+    for (int i = 0; i < WAYS; i++)
+        if (set[i] && set[i] >> TAG_SHIFT == hash >> TAG_SHIFT) {
+            const uint8_t *entry = (const uint8_t *)entry_at(cache, set[i]);
+            __builtin_prefetch(entry, 1); /* its marks of use are written */
+            __builtin_prefetch(entry + 64);
+            __builtin_prefetch(entry + 128);
+            return;
+        }
+}
+
 static void forget(dns_cache *cache, uint64_t *slot)
 {
     entry_at(cache, *slot)->flags |= DNS_ENTRY_DEAD;

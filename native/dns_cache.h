@@ -103,6 +103,10 @@ size_t dns_cache_answer(dns_cache *cache, const dns_server *server, const dns_cl
                         const dns_query *q, uint16_t view, uint64_t now, int serve_stale, uint16_t flags,
                         uint8_t *out, dns_cache_found *found);
 
+/* Hints to memory that `q` will be asked: first its set of the index, then its entry. */
+void dns_cache_expect(const dns_cache *cache, const dns_query *q, uint16_t view);
+void dns_cache_fetch(const dns_cache *cache, const dns_query *q, uint16_t view);
+
 /* Forgets. A view or a zone in one step (C12); a name, with all below it or not,
  * of one type or all (0), by a walk over the rings. The number of entries. */
 void dns_cache_flush_view(dns_cache *cache, uint16_t view);

@@ -214,10 +214,10 @@ static int ask_view(dns_stage *s, dns_view *view, const dns_client *client, cons
     return view->final ? (int)say(s, client, msg, q, flags, DNS_REFUSED, 20, out) : 0;
 }
 
-static int answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t ip[16], uint64_t now,
+/* `rcode`: what dns_query_parse said of `q`. */
+static int answer(dns_stage *s, const uint8_t *msg, int rcode, dns_client *client, const uint8_t ip[16], uint64_t now,
                   uint8_t *out, dns_notes *notes, dns_query *q)
 {
-    int rcode = dns_query_parse(msg, len, &s->server.key, q);
     if (rcode == DNS_DROP)
         return TUDP_DROP(TUDP_MALFORMED);
     s->queries[client->transport & 3][q->opcode]++;
@@ -254,25 +254,60 @@ static int answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *clie
         return 0;
     }
     dns_view *view = &s->view[number];
+    s->view_ahead = number;
     uint16_t flags = view->recursive && meaning & DNS_MAY_RECURSE ? DNS_RA : 0;
     int n = ask_view(s, view, client, msg, q, flags, now, out, notes);
     s->passed += n == 0;
     return n;
 }
 
-int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t ip[16],
-                     uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
+static int answer_parsed(dns_stage *s, const uint8_t *msg, int rcode, dns_client *client, const uint8_t ip[16],
+                         uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
 {
-    int n = answer(s, msg, len, client, ip, now, out, notes, q);
+    int n = answer(s, msg, rcode, client, ip, now, out, notes, q);
     if (s->log && n > 0)
         dns_log_note(s->log, client, q, wall, s->waited, s->said_source, s->said_rcode, s->said_ede);
     return n;
 }
 
+int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t ip[16],
+                     uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
+{
+    int rcode = dns_query_parse(msg, len, &s->server.key, q);
+    return answer_parsed(s, msg, rcode, client, ip, now, wall, out, notes, q);
+}
+
+/* The question of `slot`, parsed. Then the next one of the batch is parsed too: what
+ * either will read of zones and cache is on its way from memory meanwhile. */
+static dns_query *look_ahead(dns_stage *s, const tudp_turn *turn, const tudp_slot *slot, int *rcode)
+{
+    const dns_view *view = s->view_ahead < s->views ? &s->view[s->view_ahead] : NULL;
+    dns_query *q = &s->ahead[s->at ^= 1], *next = &s->ahead[s->at ^ 1];
+    if (s->parsed_slot == slot && s->parsed_batch == turn->batch) {
+        *rcode = s->parsed;
+        if (!*rcode && view && view->zones)
+            dns_zones_fetch(view->zones, q);
+        if (!*rcode && view && view->cache)
+            dns_cache_fetch(view->cache, q, view->id);
+    } else {
+        *rcode = dns_query_parse(slot->data, slot->len, &s->server.key, q);
+    }
+    s->parsed_slot = turn->next;
+    if (!turn->next)
+        return q;
+    s->parsed_batch = turn->batch;
+    s->parsed = dns_query_parse(turn->next->data, turn->next->len, &s->server.key, next);
+    if (!s->parsed && view && view->zones)
+        dns_zones_expect(view->zones, next);
+    if (!s->parsed && view && view->cache)
+        dns_cache_expect(view->cache, next, view->id);
+    return q;
+}
+
 int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
 {
     dns_stage *s = stage->self;
-    dns_query q;
+    int rcode;
     dns_notes *notes = dns_stage_notes(s, slot);
     dns_client *client = &notes->client;
     tudp_key key;
@@ -291,12 +326,13 @@ int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
         if (!out)
             return TUDP_DROP(TUDP_SHED);
     }
-    int n = dns_stage_answer(s, slot->data, slot->len, client, key.ip, turn->now, turn->wall, out, notes, &q);
+    dns_query *q = look_ahead(s, turn, slot, &rcode);
+    int n = answer_parsed(s, slot->data, rcode, client, key.ip, turn->now, turn->wall, out, notes, q);
     s->transports[0] += n > 0;
     if (n > 0)
         return tudp_reply(turn, slot, (uint32_t)n), TUDP_ANSWERED;
     if (n == 0)
-        memcpy(&notes->q, &q, offsetof(dns_query, hashes) + (q.labels + 1u) * sizeof q.hashes[0]);
+        memcpy(&notes->q, q, offsetof(dns_query, hashes) + (q->labels + 1u) * sizeof q->hashes[0]);
     return n;
 }
 

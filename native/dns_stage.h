@@ -103,6 +103,12 @@ typedef struct dns_stage {
     uint64_t passed, limited, slipped;
     uint64_t queries[4][16]; /* by transport and opcode */
     uint64_t cookies[5];
+    dns_query ahead[2];      /* the question in hand, and the one behind it, parsed while its memory is fetched */
+    uint32_t at;             /* which is in hand */
+    int parsed;              /* what dns_query_parse said of the other, */
+    const tudp_slot *parsed_slot; /* which is that of this slot */
+    uint64_t parsed_batch;   /* in this batch */
+    uint32_t view_ahead;     /* the view that is expected to answer: that of the last */
     uint32_t prefetches;     /* questions to ask again, until Python took them */
     dns_prefetch prefetch[DNS_PREFETCHES];
 } dns_stage;

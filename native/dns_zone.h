@@ -184,6 +184,20 @@ int dns_zones_add(dns_zones *zones, const uint8_t *origin, size_t len, const dns
 /* After the last add: gathers the small images and indexes all names. 0, or -1
  * without memory. */
 int dns_zones_seal(dns_zones *zones);
+/* Hints to memory that the name of `q` will be asked: first where its node is told, then the node. */
+static inline void dns_zones_expect(const dns_zones *zones, const dns_query *q)
+{
+    if (zones->place)
+        __builtin_prefetch(&zones->place[q->hash & zones->place_mask]);
+}
+static inline void dns_zones_fetch(const dns_zones *zones, const dns_query *q)
+{
+    if (zones->place && zones->place[q->hash & zones->place_mask].hash == q->hash) {
+        const uint8_t *node = (const uint8_t *)zones->place[q->hash & zones->place_mask].node;
+        for (int i = 0; i < 4; i++)
+            __builtin_prefetch(node + 64 * i);
+    }
+}
 void dns_zones_free(dns_zones *zones);
 /* The longest zone that encloses the name of `q`; with `skip_apex` not one whose
  * apex is the name. NULL: none. */

@@ -139,6 +139,8 @@ struct tudp_turn {
     uint64_t *counters; /* TUDP_WORDS of them, one writer */
     void *endpoint;     /* opaque */
     const tudp_ops *ops;
+    uint64_t batch;     /* number of the received batch: a slot is another datagram in another batch */
+    const tudp_slot *next; /* received after the one in take(), its data and len to look ahead in; or NULL */
 };
 
 /* What take() returns. */

@@ -78,6 +78,7 @@ cdef enum:
     SCHEDULED = 3        # a plain handler whose packets router_threads deals out
     ADDRESSES = 4096     # Address objects that are kept for reuse
     ROUNDS = 4           # batches per turn
+    AGAIN = 4            # datagrams of a batch that is not full, behind which another look is cheaper than a wake-up
     SCRATCH = 2048       # bytes per slot for the notes of all stages
 
 cdef uint64_t TURN = 2_000_000  # ns after which a turn ends, so that timers and other sockets run
@@ -258,7 +259,7 @@ cdef class Endpoint:
             self.serve(<uint32_t>got)
             with nogil:
                 left = tudp_batch_flush(b)
-            if <uint32_t>got < b.limit and b.whole_at == b.whole:
+            if <uint32_t>got < b.limit and got < AGAIN and b.whole_at == b.whole:
                 break
             tudp_batch_clock(b)
             if b.turn.now >= end:
