@@ -1,13 +1,15 @@
 """How fast are messages? Operations one after the other and a hundred at once, broadcast, memory.
 
-    python bench/messages.py [--hoist PYTHON] [--seconds S] [--clients N] [--messages N]
+    python bench/messages.py [--hoist PYTHON] [--rounds N] [--seconds S] [--clients N] [--messages N] [--dry]
+    python bench/messages.py --messages 1_000_000 --rounds 0 --clients 0 --dry      memory alone, minutes
 
 Method: server and client are processes of their own on this machine, over 127.0.0.1. Round trips: one client awaits
 `echo` again and again; the same with 100 tasks on that client. The peer is hoist-http 1.0.1, the library whose
-features these are, measured in turns with ours, each in its own process pair, by the median of the rounds:
-`--hoist` is a Python that has it (pip install hoist-http==1.0.1 "versions==1.2.1"; newer `versions` pull in
-packages that do not import). Broadcast: 1,000 clients in two processes, from the call to the last delivery, on the
-machine's one monotonic clock. Memory: the server's resident size after 100,000 messages and at the end.
+features these are, measured in turns with ours, each in its own process pair, by the median of the rounds and of
+the ratios of each round: `--hoist` is a Python that has it (pip install hoist-http==1.0.1 "versions==1.2.1"; newer
+`versions` pull in packages that do not import). CPU is that of both processes together, user and system. Broadcast:
+1,000 clients in two processes, from the call to the last delivery, on the machine's one monotonic clock, the median
+and the best of 20. Memory: the server's resident size after a tenth of the messages and at the end.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import harness as h
 
 ROOT = Path(__file__).resolve().parents[1]
 HOIST_SERVER = """
@@ -39,11 +43,10 @@ async def main():
     async with hoist.connect("test", f"http://127.0.0.1:{sys.argv[1]}") as server:
         for _ in range(100):
             await server.operation("echo", {"text": "x"})
-        until, count, begin = time.perf_counter() + float(sys.argv[2]), 0, time.perf_counter()
-        while time.perf_counter() < until:
-            for _ in range(50):
-                await server.operation("echo", {"text": "x"})
-            count += 50
+        begin, count = time.perf_counter(), 0
+        while time.perf_counter() < begin + float(sys.argv[2]):
+            await server.operation("echo", {"text": "x"})
+            count += 1
         print(count / (time.perf_counter() - begin))
 asyncio.run(main())
 """
@@ -68,6 +71,10 @@ def serve(port: int) -> None:
         return begin
 
     @server.operation()
+    async def cpu() -> float:
+        return time.process_time()
+
+    @server.operation()
     async def memory() -> int:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
@@ -80,12 +87,13 @@ def serve(port: int) -> None:
     sys.stdin.read()
 
 
-async def round_trips(port: int, seconds: float, at_once: int) -> float:
+async def round_trips(port: int, seconds: float, at_once: int) -> dict[str, float]:
     from toolips_udp import messages
 
     async with messages.connect("test", f"127.0.0.1:{port}") as client:
         for _ in range(100):
             await client.operation("echo", text="x")
+        busy = time.process_time() + await client.operation("cpu")
         begin = time.perf_counter()
         until = begin + seconds
 
@@ -96,8 +104,10 @@ async def round_trips(port: int, seconds: float, at_once: int) -> float:
                 count += 1
             return count
 
-        done = await asyncio.gather(*(ask() for _ in range(at_once)))
-        return sum(done) / (time.perf_counter() - begin)
+        done = sum(await asyncio.gather(*(ask() for _ in range(at_once))))
+        passed = time.perf_counter() - begin
+        busy = time.process_time() + await client.operation("cpu") - busy
+        return {"rate": done / passed, "cpu_us": busy / done * 1e6}
 
 
 async def listeners(port: int, count: int) -> None:
@@ -140,7 +150,7 @@ async def notes(port: int, total: int) -> list[int]:
 
 
 class Process:
-    """A child that says ready, and ends when its input does."""
+    """A child that says ready."""
 
     def __init__(self, *words: str, python: str = sys.executable) -> None:
         self.child = subprocess.Popen(
@@ -161,13 +171,11 @@ class Process:
             pass
 
     def close(self) -> None:
-        assert self.child.stdin is not None
-        self.child.stdin.write("\n")
+        self.child.kill()
+        self.child.wait(10)
+        assert self.child.stdin is not None and self.child.stdout is not None
         self.child.stdin.close()
-        try:
-            self.child.wait(20)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
+        self.child.stdout.close()
 
 
 def ours(*words: Any) -> str:
@@ -205,49 +213,97 @@ def measure_hoist(python: str, seconds: float) -> float:
         server.close()
 
 
+def at_least(spread: h.Spread, target: float) -> str:
+    if spread.low < target <= spread.high:
+        return "inside the noise"
+    return "met" if spread.median >= target else "missed"
+
+
+def measure_trips(port: int, options: argparse.Namespace, raw: dict[str, Any]) -> list[list[str]]:
+    """Rows for round trips, each kind measured in turns with the others."""
+    for _ in range(options.rounds):
+        raw["one"].append(json.loads(ours("trips", port, options.seconds, 1)))
+        if options.hoist:
+            raw["hoist"].append(measure_hoist(options.hoist, options.seconds))
+        raw["hundred"].append(json.loads(ours("trips", port, options.seconds, 100)))
+    if not options.rounds:
+        return []
+    rates = {name: [each["rate"] for each in raw[name]] for name in ("one", "hundred")}
+
+    def figure(values: list[float]) -> str:
+        return f"{statistics.median(values):,.0f}"
+
+    rows = [
+        ["round trips/s, one after the other", figure(rates["one"]), "", ""],
+        ["CPU us of both sides each", f"{h.Spread.of(each['cpu_us'] for each in raw['one'])}", "", ""],
+    ]
+    if options.hoist:
+        over = h.Spread.of(a / b for a, b in zip(rates["one"], raw["hoist"], strict=True))
+        rows.append(["the same with hoist-http 1.0.1", figure(raw["hoist"]), "", ""])
+        rows.append(["ours / hoist-http", str(over), ">= 4", at_least(over, 4)])
+    over = h.Spread.of(a / b for a, b in zip(rates["hundred"], rates["one"], strict=True))
+    return [
+        *rows,
+        ["round trips/s, 100 at once", figure(rates["hundred"]), "", ""],
+        ["CPU us of both sides each", f"{h.Spread.of(each['cpu_us'] for each in raw['hundred'])}", "", ""],
+        ["100 at once / one after the other", str(over), ">= 4", at_least(over, 4)],
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--hoist", help="a Python that has hoist-http 1.0.1")
+    number = lambda text: int(text.replace("_", ""))  # noqa: E731
+    parser.add_argument(
+        "--hoist", default=os.environ.get("HOIST_PYTHON"), help="a Python with hoist-http 1.0.1"
+    )
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--clients", type=int, default=1000)
-    parser.add_argument("--messages", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clients", type=number, default=1000)
+    parser.add_argument(
+        "--messages", type=number, default=100_000, help="for the memory; 1_000_000 takes minutes"
+    )
+    parser.add_argument("--dry", action="store_true", help="print, but write no result file")
     options = parser.parse_args()
+    h.quiet_warning()
     port = free_port()
     server = Process(__file__, "serve", str(port))
-    found: dict[str, list[float]] = {"sequential": [], "at once": [], "hoist": []}
+    raw: dict[str, Any] = {"one": [], "hundred": [], "hoist": []}
+    table = [["what", "found", "target", ""]]
     try:
-        for _ in range(options.rounds):
-            found["sequential"].append(float(ours("trips", port, options.seconds, 1)))
-            found["at once"].append(float(ours("trips", port, options.seconds, 100)))
-            if options.hoist:
-                found["hoist"].append(measure_hoist(options.hoist, options.seconds))
-        middle = {name: statistics.median(values) for name, values in found.items() if values}
-        print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-        print(f"one after the other   {middle['sequential']:10,.0f} round trips/s")
-        if options.hoist:
-            print(f"hoist-http 1.0.1      {middle['hoist']:10,.0f} round trips/s")
-            print(f"  ours / hoist        {middle['sequential'] / middle['hoist']:10.2f}")
-        print(f"a hundred at once     {middle['at once']:10,.0f} round trips/s")
-        print(f"  at once / one       {middle['at once'] / middle['sequential']:10.2f}")
+        table += measure_trips(port, options, raw)
         if options.clients:
-            print(
-                f"broadcast to {options.clients:,}    {broadcast(port, options.clients):10.1f} ms, best of 20"
+            raw["broadcast_ms"] = times = broadcast(port, options.clients)
+            middle = statistics.median(times)
+            found = f"{middle:.1f} (best {min(times):.1f})"
+            table.append(
+                [
+                    f"broadcast to {options.clients:,} clients: ms",
+                    found,
+                    "<= 20",
+                    "met" if middle <= 20 else "missed",
+                ]
             )
         if options.messages:
-            early, late = json.loads(ours("notes", port, options.messages))
-            count = options.messages
-            print(
-                f"server memory         {early / 1e6:10.1f} MB after {count // 10:,} messages, "
-                f"{late / 1e6:.1f} MB after {count:,}"
-            )
+            raw["memory"] = early, late = json.loads(ours("notes", port, options.messages))
+            table.append(
+                [
+                    f"server MB after {options.messages // 10:,} and {options.messages:,} messages",
+                    f"{early / 1e6:.1f}, {late / 1e6:.1f}", "flat", "met" if late - early < 4 << 20 else "missed",
+                ]
+            )  # fmt: skip
     finally:
         server.close()
+    if options.dry:
+        print(h.markdown(table))
+        return
+    chosen = {name: getattr(options, name) for name in ("rounds", "seconds", "clients", "messages")}
+    h.save("messages", "Messages: round trips, broadcast and memory", table, raw, chosen)
 
 
-def broadcast(port: int, count: int) -> float:
+def broadcast(port: int, count: int) -> list[float]:
+    """Milliseconds to the last delivery, 20 times."""
     halves = [Process(__file__, "listen", str(port), str(count // 2)) for _ in range(2)]
     times = []
     try:
@@ -257,7 +313,7 @@ def broadcast(port: int, count: int) -> float:
     finally:
         for half in halves:
             half.close()
-    return min(times) * 1000
+    return [seconds * 1000 for seconds in times]
 
 
 async def burst(port: int) -> float:
@@ -271,7 +327,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] == "serve":
         serve(int(sys.argv[2]))
     elif len(sys.argv) > 1 and sys.argv[1] == "trips":
-        print(run_loop(round_trips(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))))
+        print(json.dumps(run_loop(round_trips(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])))))
     elif len(sys.argv) > 1 and sys.argv[1] == "listen":
         run_loop(listeners(int(sys.argv[2]), int(sys.argv[3])))
     elif len(sys.argv) > 1 and sys.argv[1] == "burst":

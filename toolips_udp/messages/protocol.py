@@ -39,6 +39,7 @@ class Protocol:
         self.ended = False
         self.heard = now
         self.said = now
+        self._asked = now
         self._max = max_message + HEAD
 
     @property
@@ -78,12 +79,16 @@ class Protocol:
         return None if kind is Pong else frame
 
     def keep_alive(self, now: float, every: float, lost_after: float) -> Happening | None:
-        """A ping when nothing was said for `every` seconds; the end when nothing was heard for `lost_after`."""
+        """A ping when nothing was said, or heard, for `every` seconds; the end when nothing was for `lost_after`.
+
+        Who only listens says nothing by itself: it is asked, however much it is told meanwhile.
+        """
         if not self.open:
             return None
         if now - self.heard >= lost_after:
             return self.end("lost")
-        if now - self.said >= every:
+        if now - self.said >= every or (now - self.heard >= every and now - self._asked >= every):
+            self._asked = now
             self.out.append(self.write(Ping(), now))
         return None
 
