@@ -681,6 +681,8 @@ def test_a_hs20_the_command_line_tells_the_truth(capsys):
         assert call("-t", "test") == (2, "")
         assert call("echo") == (2, "")
         assert call("-t", "test", "echo", "--hide-token") == (2, "")
+        assert cli.main(["messages", "conect", "-t", "test"]) == 2
+        assert "Did you mean 'connect'?" in capsys.readouterr().err
         with pytest.raises(SystemExit) as usage:
             call("-x")
         assert usage.value.code == 2

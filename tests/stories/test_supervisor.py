@@ -520,10 +520,7 @@ def test_a_hardened_server_answers_over_udp_and_tcp_reloads_and_stops(server, pe
     from toolips_udp import TCP
 
     path = tmp_path / "both.py"
-    text = (
-        "from toolips_udp import handler\nVERSION = 1\n"
-        "@handler\ndef main(c): c.respond(str(VERSION))\n"
-    )
+    text = "from toolips_udp import handler\nVERSION = 1\n@handler\ndef main(c): c.respond(str(VERSION))\n"
     path.write_text(text)
     running = server(module=str(path), mode=(UDP, TCP), workers=2, user="nobody", harden=True)
     for version in (b"1", b"2"):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib.util
 import logging
 import os
 import signal
@@ -24,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StartError
+from ..errors import StartError, suggestion
 from ..settings import Setting, SettingError
 
 if TYPE_CHECKING:
@@ -126,9 +127,10 @@ def _server(options: argparse.Namespace, name: str, level: int) -> Server:
     from ..messages.tokens import DEFAULT_CHOICES
 
     if name:
+        found = _find(name)
         if options.sources["token"] == "flag":
             raise SettingError(f"the server in {name} has its token already. Fix: leave out --token")
-        return _find(name)
+        return found
     return Server(
         options.token,
         default_token_len=options.token_length,
@@ -146,6 +148,9 @@ def _find(name: str) -> Server:
     from ..messages import Server
 
     sys.path.insert(0, os.getcwd())
+    near = suggestion(name, ("serve", "connect"))
+    if near and importlib.util.find_spec(name.partition(".")[0]) is None:
+        raise SettingError(f"there is no module {name!r} to serve.{near}")
     found = [(attribute, value) for attribute, value in exports(find(name)) if isinstance(value, Server)]
     if len(found) != 1:
         have = ", ".join(attribute for attribute, _ in found) or "none"

@@ -256,18 +256,7 @@ class Client:
         self, message: str | Iterable[str] | None = None, several: Any = None, *, parameter: Any = None
     ) -> Callable[[F], F]:
         """Add a listener, as on a server. A `def` runs on this loop, so it must not block."""
-        if callable(message):
-            raise TypeError("@client.receive is written with its parentheses: @client.receive('hello')")
-        if several is not None:
-            texts = [message] if isinstance(message, str) else list(message or ())
-            message = [*texts, *([several] if isinstance(several, str) else several)]
-        names = sys._getframe(1).f_locals
-
-        def add(fn: F) -> F:
-            self.listeners.add(message, fn, parameter, names)
-            return fn
-
-        return add
+        return self.listeners.decorator("client", message, several, parameter, sys._getframe(1).f_locals)
 
     def progress(self) -> tuple[int, int]:
         """Bytes of ours that the server has not taken, and bytes of a long answer that is arriving."""

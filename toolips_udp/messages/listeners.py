@@ -83,6 +83,22 @@ class Listeners:
         for text in dict.fromkeys(texts):
             self._by_text.setdefault(text, []).append(listener)
 
+    def decorator(
+        self, who: str, message: Any, several: Any, parameter: Any, names: Mapping[str, Any]
+    ) -> Callable[[F], F]:
+        """What `@who.receive(message, several, parameter=...)` is; `names` are the local ones where it stands."""
+        if callable(message):
+            raise TypeError(f"@{who}.receive is written with its parentheses: @{who}.receive('hello')")
+        if several is not None:
+            texts = [message] if isinstance(message, str) else list(message or ())
+            message = [*texts, *([several] if isinstance(several, str) else several)]
+
+        def add(fn: F) -> F:
+            self.add(message, fn, parameter, names)
+            return fn
+
+        return add
+
     def find(self, text: str) -> list[Listener]:
         """Those for this text, then those for every message."""
         named = self._by_text.get(text)

@@ -85,13 +85,7 @@ class PendingMessage:
 
     def receive(self, message: str | Iterable[str] | None = None, parameter: Any = None) -> Callable[[F], F]:
         """Add a listener for replies to this message."""
-        names = sys._getframe(1).f_locals
-
-        def add(fn: F) -> F:
-            self.listeners.add(message, fn, parameter, names)
-            return fn
-
-        return add
+        return self.listeners.decorator("pending", message, None, parameter, sys._getframe(1).f_locals)
 
     async def send(self) -> Any:
         """Send it now. A second time is a `RuntimeError`."""

@@ -30,6 +30,12 @@ from .throttle import Throttle
 F = TypeVar("F", bound=Callable[..., Any])
 STRANGERS = 1024
 """Connections that have not logged in; one more is refused."""
+NOT_LET_IN = {
+    "login": "its token is wrong, or it did not speak as clients do",
+    "late": "it did not log in in time",
+    "version": "it is older than minimum_version",
+}
+"""Why, by the word that the connection ended with."""
 _TICK = 0.02
 
 
@@ -215,7 +221,8 @@ class Reception(Extension):
         self.waiting.discard(remote)
         if self.clients.pop(remote.id, None) is None:
             level = logging.WARNING if word == "login" else logging.DEBUG
-            self.lines.event("login", f"a client was not let in: {word}", level, remote.address)
+            why = NOT_LET_IN.get(word, f"it has gone: {word}")
+            self.lines.event("login", f"a client was not let in: {why}", level, remote.address)
             return
         session = remote.protocol.session
         if session is not None and session.resumes:

@@ -142,18 +142,7 @@ class Messages(Reception):
         It takes nothing, the message, or the message and its data, by position. `parameter` says what the data must
         be; a message that does not fit passes it over, with a warning. A `def` runs in a thread.
         """
-        if callable(message):
-            raise TypeError("@server.receive is written with its parentheses: @server.receive('hello')")
-        if several is not None:
-            texts = [message] if isinstance(message, str) else list(message or ())
-            message = [*texts, *([several] if isinstance(several, str) else several)]
-        names = sys._getframe(1).f_locals
-
-        def add(fn: F) -> F:
-            self.listeners.add(message, fn, parameter, names)
-            return fn
-
-        return add
+        return self.listeners.decorator("server", message, several, parameter, sys._getframe(1).f_locals)
 
     # ---- verbs ----
 

@@ -7,6 +7,7 @@ from toolips_udp import messages
 async def login(server: messages.Server, sent_token: str) -> bool:
     return secrets.compare_digest(sent_token.encode(), server.token.encode())
 
+
 @messages.main
 async def main():
     with messages.serve("test", ip="127.0.0.1:0", login_func=login) as server:
@@ -24,9 +25,11 @@ async def main():
 
             replies = []
             async with client.message_later("hello") as pending:
+
                 @pending.receive()
                 async def answered(message, data):
                     replies.append((message.content, data, message.replying.content))
+
             assert replies == [("hi", {"heard": "hello"}, "hello")]
 
             news = asyncio.Queue()
