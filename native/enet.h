@@ -109,6 +109,10 @@ typedef struct en_totals {
 
 en_host *en_host_new(const en_config *config); /* NULL: out of memory */
 void en_host_free(en_host *host);
+/* The limits of another config from now on; secret, clock, table sizes and what peers
+ * have agreed on stay. */
+void en_host_limits(en_host *host, const en_config *config);
+const en_config *en_host_config(const en_host *host);
 
 /* One datagram. Returns what a stage's take() returns; HELD when it made events,
  * of which the last has `ends` set. `data` must stay until the events are done. */

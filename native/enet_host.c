@@ -100,6 +100,19 @@ void en_host_free(en_host *h)
     free(h);
 }
 
+void en_host_limits(en_host *h, const en_config *config)
+{
+    en_config was = h->config;
+    h->config = *config;
+    memcpy(h->config.secret, was.secret, sizeof was.secret);
+    h->config.half_open = was.half_open;
+    h->config.clock = was.clock;
+    h->config.compress = was.compress;
+    h->config.accept = was.accept;
+}
+
+const en_config *en_host_config(const en_host *h) { return &h->config; }
+
 /* What the last turn lent out is free again, and the clock moves. */
 void en_begin(en_host *h, uint64_t now)
 {

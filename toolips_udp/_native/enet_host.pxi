@@ -49,6 +49,8 @@ cdef extern from "enet.h" nogil:
         uint64_t acks_in, acks_out, messages_in, messages_out, resent, shed, over_commands
     en_host *en_host_new(const en_config *config)
     void en_host_free(en_host *host)
+    void en_host_limits(en_host *host, const en_config *config)
+    const en_config *en_host_config(const en_host *host)
     int en_take(en_host *host, tudp_turn *turn, const uint8_t *data, uint32_t len, const tudp_sockaddr *source,
                 const tudp_local *local)
     void en_due(en_host *host, tudp_turn *turn)
@@ -410,6 +412,16 @@ cdef class Host:
 
     def __tudp_stage__(self):
         return PyCapsule_New(&self.stage.stage, TUDP_CAPSULE, NULL)
+
+    def adopt(self, Host other not None):
+        """Go on with the limits and the class of peers of `other`, a host that has served nobody yet.
+
+        `TypeError` when peers of this one cannot become peers of that class.
+        """
+        for peer in self.peers.values():
+            peer.__class__ = other.peer_class
+        self.peer_class = other.peer_class
+        en_host_limits(self.stage.host, en_host_config(other.stage.host))
 
     # ---- events ----
 

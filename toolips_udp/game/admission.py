@@ -89,6 +89,18 @@ class Vanished:
         self._by_name[peer.token[:8]] = peer
         peer.send(bytes((TOKEN_CODE,)) + peer.token)
 
+    def known(self, peer: Any) -> None:
+        """A peer of the game before: the token it has goes on to be its own, or it gets one."""
+        if self.seconds and peer.token is not None:
+            self._by_name[peer.token[:8]] = peer
+        else:
+            self.joined(peer)
+
+    def disown(self, peer: Any) -> None:
+        """Another game has this peer now, with its token."""
+        if peer.token is not None:
+            self._by_name.pop(peer.token[:8], None)
+
     def keep(self, peer: Any, leave: Leave) -> bool:
         """True: it stays in the game and its rooms, without a connection, for a while."""
         if not self.seconds or peer.token is None:

@@ -25,7 +25,7 @@ from ..peers.peer import AT_ONCE, CODE_OF, Leave, Peer, Refuse
 from ..peers.typed import TypedMessages, encode
 from ..peers.websocket import WebSocket
 from ..typed import Malformed
-from . import feedback, inputs
+from . import carrying, feedback, inputs
 from .admission import Bans, Vanished
 from .browsers import Browsers
 from .godot3 import Godot3
@@ -281,16 +281,22 @@ class Game(Extension):
 
     def open_host(self, secret: bytes) -> Any:
         """Make the ENet host of this game. Servers do it at their start; worlds of your own may."""
-        enet = next((t for t in self.transports if isinstance(t, Enet)), None) or Enet()
         bases: tuple[type, ...] = (Godot3.Peer,) if self._dialect else ()
         mixin = type("GamePeer", (*bases, GamePeer), {"game": self, "hall": self.rooms, "__slots__": ()})
-        self.host = enet.host(secret, mixin, **self._settings)
+        self.host = self._enet().host(secret, mixin, **self._settings)
+        self._hear()
+        self.bans.apply()
+        return self.host
+
+    def _enet(self) -> Enet:
+        return next((t for t in self.transports if isinstance(t, Enet)), None) or Enet()
+
+    def _hear(self) -> None:
+        """The host tells this game what happens."""
         self.host.joined, self.host.left, self.host.failed = self._joined, self._left, self.failed
         self.host.encode = encode
         self.host.wake = self._flush
         self._fold()
-        self.bans.apply()
-        return self.host
 
     def stages(self) -> list[Any]:
         """The ENet host, when it is the native one."""
@@ -323,6 +329,7 @@ class Game(Extension):
 
     def on_stop(self, server: Server) -> None:
         """Tell everybody, flush, end rooms and ticks."""
+        carrying.withdraw(self)
         if self._driver is not None:
             self._driver.close()
         for peer in list(self._peers.values()):
@@ -350,12 +357,38 @@ class Game(Extension):
             await asyncio.wait(set(self._tasks), timeout=seconds)
 
     def export(self) -> Any:
-        """The bans, for the process that takes over."""
-        return {"bans": self.bans.export()}
+        """The bans, for whoever goes on; and where the connections lie, for a game of this process."""
+        return {"bans": self.bans.export(), "peers": carrying.offer(self)}
 
     def restore(self, state: Any) -> None:
-        """The bans of the process before."""
+        """Go on with the bans and, in the same process, the connections of the game before.
+
+        A peer keeps its id, its data and its token, and `on_join` runs for it, as the rooms are new.
+        """
         self.bans.restore(state.get("bans", {}))
+        for peer in carrying.take_over(self, state.get("peers", {})):
+            self._peers[peer.id] = peer
+            peer.rooms, peer.room, peer._presence = (), None, None
+            self._vanished.known(peer)
+            handler = self._on.get("on_join")
+            if handler is not None:
+                self.call(handler, peer)
+        self._hear()
+        self.bans.apply()
+
+    def _language(self) -> Any:
+        """What two games must share for one host to serve both."""
+        enet = self._enet()
+        return enet.checksum, enet.mtu, self._dialect is None
+
+    def _let_go(self, peers: Iterable[Any]) -> None:
+        """These peers and their host belong to the game that takes over."""
+        for peer in peers:
+            self._peers.pop(peer.id, None)
+            self._vanished.disown(peer)
+        if self._timer is not None:
+            self._timer.cancel()
+        self.host = None
 
     # ---- the host's events ----
 
@@ -496,6 +529,9 @@ class Game(Extension):
 
     def _ring(self) -> None:
         self._timer = None
+        if self._staged:  # asked before the stage had its first turn
+            self._endpoint().wake()
+            return
         self.host.advance(self._now())
         self._pump()
 

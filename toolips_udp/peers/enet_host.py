@@ -32,6 +32,10 @@ _DEFAULTS = {
 }  # fmt: skip
 
 
+_LASTING = ("accept", "clock", "compress", "half_open")
+"""Settings that a host keeps for its life."""
+
+
 class Message:
     """One message; `data` is yours."""
 
@@ -217,6 +221,17 @@ class Host:
         self._hashes: dict[Any, int] = {}
         self._busy = False
         self._measured, self._used = -100, 0
+
+    def adopt(self, other: Host) -> None:
+        """Go on with the limits and the class of peers of `other`, a host that has served nobody yet.
+
+        `TypeError` when peers of this one cannot become peers of that class.
+        """
+        keep = {name: self.config[name] for name in _LASTING}
+        for peer in self.peers.values():
+            peer.__class__ = other._peer_class
+        self._peer_class = other._peer_class
+        self.config = {**other.config, **keep}
 
     # ---- what links call ----
 
