@@ -514,6 +514,54 @@ def test_a_hardened_worker_runs_no_program_traces_nobody_and_sees_only_its_own_f
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
+@pytest.mark.skipif(os.environ.get("TUDP_SECCOMP") == "kill", reason="a refused call ends the worker here")
+def test_refused_system_calls_are_counted_by_name_and_told_once(server, peer, module, caplog, eventually):
+    running = server(module=str(module), workers=2, user="nobody", harden=True, admin="127.0.0.1:0")
+    client = peer(running.address, timeout=10)
+    for _ in range(3):
+        assert client.ask(b"ptrace") == b"-1 1"
+    assert client.ask(b"exec") == b"1"
+    eventually(lambda: running.refused_calls.get("ptrace") == 3)
+    assert running.refused_calls["execve"] >= 1
+    told = [text for text in caplog.messages if "refused the system call ptrace" in text]
+    assert len(told) == 1
+    where = running.admin.address
+    with socket.create_connection((where.host, where.port), timeout=10) as stream:
+        stream.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        page = b"".join(iter(lambda: stream.recv(65536), b""))
+    assert b"toolips_udp_refused_calls_total %d" % sum(running.refused_calls.values()) in page
+    assert client.ask(b"echo") == b"echo"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
+def test_the_loop_of_a_hardened_supervisor_has_given_up_its_rights_and_still_replaces_workers(
+    server, peer, module, eventually
+):
+    running = server(module=str(module), workers=2, user="nobody", harden=True)
+    status = running._from_outside(_own_status())
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+    assert int(status["CapEff"], 16) == 1 << 5  # CAP_KILL: its workers are another user
+    with pytest.raises(PermissionError):
+        running._from_outside(_run_a_program())
+    before = running.pids
+    os.kill(before[0], signal.SIGKILL)
+    eventually(lambda: 0 not in running.pids and before[0] not in running.pids, 20)
+    running.reload()
+    assert not set(running.pids) & set(before)
+    assert peer(running.address, timeout=10).ask(b"echo") == b"echo"
+    assert subprocess.run(["true"]).returncode == 0  # this thread is not the supervisor's
+
+
+async def _own_status():
+    lines = Path("/proc/thread-self/status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+async def _run_a_program():
+    subprocess.run(["true"])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
 def test_a_hardened_server_answers_over_udp_and_tcp_reloads_and_stops(server, peer, tmp_path):
     import socket as sockets
 

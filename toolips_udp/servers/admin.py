@@ -68,6 +68,11 @@ def metrics(server: Server) -> Page:
     for word in WORDS[15:]:
         lines += [f"# TYPE toolips_udp_{word}_total counter", f"toolips_udp_{word}_total {words[word]}"]
     lines += ["# TYPE toolips_udp_in_flight gauge", f"toolips_udp_in_flight {server.in_flight}"]
+    refused = getattr(server, "refused_calls", None)
+    if refused is not None:
+        lines += ["# HELP toolips_udp_refused_calls_total System calls that hardened workers were refused."]
+        lines += ["# TYPE toolips_udp_refused_calls_total counter"]
+        lines += [f"toolips_udp_refused_calls_total {sum(refused.values())}"]
     lines += ["# TYPE toolips_udp_ready gauge", f"toolips_udp_ready {int(server.ready)}"]
     return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
 

@@ -94,4 +94,23 @@ CLONE3 = 435
 """Its flags lie in memory, where no filter can look: ENOSYS, and the C library takes clone."""
 QUIET = (425, 426, 427)
 """io_uring, on both: its requests pass no filter. libuv asks for it at the start and goes on without."""
+SECCOMP = {"x86_64": 317, "aarch64": 277}
+"""The call that installs a filter and gives the descriptor on which refused calls are told."""
+TOLD = {
+    "x86_64": {
+        56: "clone", 59: "execve", 322: "execveat", 101: "ptrace", 165: "mount", 166: "umount2", 155: "pivot_root",
+        161: "chroot", 175: "init_module", 313: "finit_module", 246: "kexec_load", 321: "bpf", 272: "unshare",
+        308: "setns", 298: "perf_event_open", 310: "process_vm_readv", 311: "process_vm_writev", 250: "keyctl",
+        248: "add_key", 105: "setuid", 106: "setgid", 117: "setresuid", 119: "setresgid", 126: "capset",
+    },
+    "aarch64": {
+        220: "clone", 221: "execve", 281: "execveat", 117: "ptrace", 40: "mount", 39: "umount2", 41: "pivot_root",
+        51: "chroot", 105: "init_module", 273: "finit_module", 104: "kexec_load", 280: "bpf", 97: "unshare",
+        268: "setns", 241: "perf_event_open", 270: "process_vm_readv", 271: "process_vm_writev", 219: "keyctl",
+        217: "add_key", 146: "setuid", 144: "setgid", 147: "setresuid", 149: "setresgid", 91: "capset",
+    },
+}  # fmt: skip
+"""Names of refused calls worth a name in the log; the rest are told by number."""
+RING_ENTER = 426
+"""io_uring_enter: for a loop that was made before the filter."""
 NAMESPACES = 0x7E020000

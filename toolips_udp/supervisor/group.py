@@ -10,6 +10,7 @@ import asyncio
 import logging
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,8 @@ class Group:
         self.active: list[Process | None] = [None] * size
         self.spare: Process | None = None
         self.restarts = 0
+        self.refused_calls: Counter[str] = Counter()
+        """System calls that hardened workers were refused, by name."""
         self.generation = 1
         self.beating = True
         self._make_process = make
@@ -72,10 +75,16 @@ class Group:
 
     def _make(self) -> Process:
         process = self._make_process()
-        process.watch(asyncio.get_running_loop(), self._ended)
+        process.watch(asyncio.get_running_loop(), self._ended, self._refused)
         self._all.add(process)
         self._ages[process] = restarts.lifetime(self._max_age)
         return process
+
+    def _refused(self, process: Process, name: str) -> None:
+        self.refused_calls[name] += 1
+        who = f"worker {process.index + 1}" if process.index >= 0 else "a spare worker"
+        text = f"{who} (pid {process.pid}) was refused the system call {name}: harden=True does not list it"
+        self._journal.event(f"refused {name}", logging.WARNING, text, None)
 
     async def start(self) -> None:
         """The first generation: all serve when this returns. Raises what the module's start raises."""

@@ -14,6 +14,7 @@ import pwd
 import struct
 import sys
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ..errors import StartError
 from . import calls
@@ -25,7 +26,9 @@ _SECCOMP_MODE_FILTER = 2
 _CAPSET_VERSION = 0x20080522
 _LANDLOCK = {"create": 444, "add": 445, "restrict": 446}
 _ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_KILL, _ERRNO, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+_KILL, _ERRNO, _ALLOW, _TELL = 0x80000000, 0x00050000, 0x7FFF0000, 0x7FC00000
+_NEW_LISTENER = 8
+_CAP_KILL = 5
 _CLOSED = {"boot", "home", "media", "mnt", "root", "srv", "tmp", "var"}
 """Top-level folders that a worker reads nothing of, but for what is its own."""
 
@@ -69,14 +72,21 @@ def become(user: str) -> None:
         raise StartError(f"user={user!r}: root could be taken back, so nothing was given up", code="bad-user")
 
 
-def harden(
-    *, exec_allowed: bool, readable: Iterable[str] = ("/",), writable: Iterable[str] = ()
-) -> list[str]:
+class Hardened(NamedTuple):
+    """What `harden` did."""
+
+    missing: list[str]
+    """One line per layer that this kernel does not have."""
+    listener: int
+    """The descriptor on which refused system calls are told (see refused.py), or -1."""
+
+
+def harden(*, exec_allowed: bool, readable: Iterable[str] = ("/",), writable: Iterable[str] = ()) -> Hardened:
     """Give up what a server does not need: new rights, capabilities, files, odd system calls.
 
     For the calling thread and those it starts later, so call it before threads
-    start. Refuses to run as root (`StartError`): give `user=` too. Returns one
-    line per layer that this kernel does not have.
+    start. Refuses to run as root (`StartError`): give `user=` too. Somebody must listen
+    on `listener` while it is open, or refused calls wait for ever; when it is closed they fail too.
     """
     if os.geteuid() == 0:
         raise StartError(
@@ -85,16 +95,34 @@ def harden(
         )
     missing: list[str] = []
     if sys.platform != "linux":
-        return ["no layer of harden=True exists on this system"]
+        return Hardened(["no layer of harden=True exists on this system"], -1)
     if _prctl(_PR_SET_NO_NEW_PRIVS, 1) != 0:
         missing.append("no_new_privs is not there")
     _drop_capabilities()
     why = _restrict_files(readable, writable)
     if why:
         missing.append(f"files are not restricted: {why}")
-    why = _allow_calls(exec_allowed)
+    why, listener = _allow_calls(exec_allowed, tell=True)
     if why:
         missing.append(f"system calls are not restricted: {why}")
+    return Hardened(missing, listener)
+
+
+def harden_this_thread() -> list[str]:
+    """The supervisor's loop: no new rights, no capability but to signal its workers, the listed system calls.
+
+    For the calling thread only, which starts no programs: another thread starts the workers. What is not
+    listed fails with EPERM. Files stay open to it, for it runs the log handlers of the program it is part of.
+    """
+    if sys.platform != "linux":
+        return ["no layer of harden=True exists on this system"]
+    missing = []
+    if _prctl(_PR_SET_NO_NEW_PRIVS, 1) != 0:
+        missing.append("no_new_privs is not there")
+    _drop_capabilities(keep=1 << _CAP_KILL)
+    why, _ = _allow_calls(False, tell=False, loop_runs=True)
+    if why:
+        missing.append(f"system calls of the supervisor are not restricted: {why}")
     return missing
 
 
@@ -106,10 +134,14 @@ def drop_bounding_set() -> None:
                 break
 
 
-def _drop_capabilities() -> None:
+def _drop_capabilities(keep: int = 0) -> None:
+    """Keep those of `keep` that this thread has."""
     header = (ctypes.c_uint32 * 2)(_CAPSET_VERSION, 0)
-    none = (ctypes.c_uint32 * 6)()
-    _libc().capset(header, none)
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; low halves, then high halves
+    if keep and _libc().capget(header, sets) == 0:
+        permitted = sets[1]
+        sets = (ctypes.c_uint32 * 6)(permitted & keep, permitted & keep)
+    _libc().capset(header, sets)
 
 
 def _restrict_files(readable: Iterable[str], writable: Iterable[str]) -> str:
@@ -168,17 +200,33 @@ def own_files(module: str | None, given: Iterable[object] = ()) -> tuple[list[st
     return [*system, *folders], own
 
 
-def _allow_calls(exec_allowed: bool) -> str:
-    """Seccomp: what is not in calls.py fails with EPERM. Returns why not, or nothing.
+def _allow_calls(exec_allowed: bool, tell: bool, loop_runs: bool = False) -> tuple[str, int]:
+    """Seccomp: what is not in calls.py fails with EPERM. Returns why not, or nothing; and the listener.
 
+    With `tell` and a kernel that can (5.0), a refused call is told on the listener, and who reads there refuses it.
     `TUDP_SECCOMP=kill` ends the process instead: for tests that look for calls that are missing.
     """
     machine = platform.machine()
     if machine not in _ARCHES:
-        return f"no list of calls for {machine}"
-    numbers = sorted({*calls.ALLOWED[machine].values(), *(calls.EXEC[machine] if exec_allowed else ())})
+        return f"no list of calls for {machine}", -1
+    kill = os.environ.get("TUDP_SECCOMP") == "kill"
+    if tell and not kill:
+        fd = _install(_filter(machine, exec_allowed, _TELL), machine)
+        if fd >= 0:
+            return "", fd
+    default = _KILL if kill else _ERRNO | errno.EPERM
+    return _install_quietly(_filter(machine, exec_allowed, default, loop_runs)), -1
+
+
+def _filter(machine: str, exec_allowed: bool, default: int, loop_runs: bool = False) -> bytes:
+    """The program: what is listed passes, clone without new namespaces too, the rest ends as `default`.
+
+    A loop that runs already may have made its ring, and libuv aborts when it cannot use it.
+    """
+    more = (*(calls.EXEC[machine] if exec_allowed else ()), *((calls.RING_ENTER,) if loop_runs else ()))
+    numbers = sorted({*calls.ALLOWED[machine].values(), *more})
     refused = _ERRNO | errno.EPERM
-    default = _KILL if os.environ.get("TUDP_SECCOMP") == "kill" else refused
+    spaces = default if default == _TELL else refused
     load, jump, same, above, some, ret = 0x20, 0x05, 0x15, 0x35, 0x45, 0x06
     steps = [(load, 0, 0, 4), (same, 1, 0, _ARCHES[machine]), (ret, 0, 0, refused), (load, 0, 0, 0)]
     if machine == "x86_64":
@@ -190,9 +238,25 @@ def _allow_calls(exec_allowed: bool) -> str:
     for number in calls.QUIET:
         steps += [(same, 0, 1, number), (ret, 0, 0, refused)]
     steps += [(same, 0, 4, calls.CLONE[machine]), (load, 0, 0, 16), (some, 1, 0, calls.NAMESPACES)]
-    steps += [(ret, 0, 0, _ALLOW), (ret, 0, 0, refused), (ret, 0, 0, default)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
-    fprog = ctypes.create_string_buffer(struct.pack("HP", len(steps), ctypes.addressof(code)))
+    steps += [(ret, 0, 0, _ALLOW), (ret, 0, 0, spaces), (ret, 0, 0, default)]
+    return b"".join(struct.pack("=HBBI", *step) for step in steps)
+
+
+def _program(code: ctypes.Array[ctypes.c_char]) -> ctypes.Array[ctypes.c_char]:
+    return ctypes.create_string_buffer(struct.pack("HP", (len(code) - 1) // 8, ctypes.addressof(code)))
+
+
+def _install(steps: bytes, machine: str) -> int:
+    """The filter, with a listener: its descriptor, or -1 where the kernel has none."""
+    code = ctypes.create_string_buffer(steps)
+    fprog = _program(code)
+    number, operation, flags = calls.SECCOMP[machine], ctypes.c_uint(1), ctypes.c_uint(_NEW_LISTENER)
+    return int(_libc().syscall(ctypes.c_long(number), operation, flags, fprog))
+
+
+def _install_quietly(steps: bytes) -> str:
+    code = ctypes.create_string_buffer(steps)
+    fprog = _program(code)
     if _libc().prctl(
         _PR_SET_SECCOMP, ctypes.c_ulong(_SECCOMP_MODE_FILTER), fprog, ctypes.c_ulong(0), ctypes.c_ulong(0)
     ):

@@ -36,14 +36,17 @@ class Link:
     def fileno(self) -> int:
         return self.sock.fileno()
 
-    def send(self, message: dict[str, Any], state: bytes | None = None) -> None:
-        """Send a message, with `state` in a memory file beside it. Raises `Gone`."""
-        data = msgspec.msgpack.encode(message)
-        fds: list[int] = []
+    def send(self, message: dict[str, Any], state: bytes | None = None, given: int = -1) -> None:
+        """Send a message, with `state` in a memory file beside it. Raises `Gone`.
+
+        A descriptor `given` goes along and is closed here; it arrives as `message["given"]`.
+        """
+        data = msgspec.msgpack.encode(message if given < 0 else {**message, "given": given})
+        fds: list[int] = [] if given < 0 else [given]
         try:
             if state is not None:
                 fds.append(os.memfd_create("toolips_udp-state", os.MFD_CLOEXEC))
-                with open(fds[0], "wb", closefd=False) as file:
+                with open(fds[-1], "wb", closefd=False) as file:
                     file.write(state)
             socket.send_fds(self.sock, [data], fds, socket.MSG_NOSIGNAL)
         except ConnectionError as error:
@@ -64,12 +67,15 @@ class Link:
             raise Gone(str(error)) from error
         if not data:
             raise Gone("closed")
+        message = msgspec.msgpack.decode(data, type=dict[str, Any])
+        if message.pop("given", -1) >= 0 and fds:
+            message["given"] = fds.pop(0)
         state = None
         for fd in fds:
             with open(fd, "rb") as file:
                 file.seek(0)
                 state = file.read(STATE_MOST)
-        return msgspec.msgpack.decode(data, type=dict[str, Any]), state
+        return message, state
 
     def close(self) -> None:
         self.sock.close()

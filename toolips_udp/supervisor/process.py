@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import StartError, WorkerError
+from . import refused
 from .link import Gone, Link
 from .memory import Region
 
@@ -38,6 +42,7 @@ class Process:
         self.status: int | None = None
         self._said: deque[tuple[dict[str, Any], bytes | None]] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._listener: threading.Thread | None = None
         self.ended = asyncio.Event()
         self.link, theirs = Link.pair()
         if user is not None:
@@ -66,9 +71,15 @@ class Process:
         self.link.sock.setblocking(False)
         self.tell({**hello, "region": self.region.fd, "sockets": sockets})
 
-    def watch(self, loop: asyncio.AbstractEventLoop, ended: Any) -> None:
-        """Listen to it from now on; `ended(process)` is called once, after its last word."""
+    def watch(
+        self, loop: asyncio.AbstractEventLoop, ended: Any, told: Callable[[Process, str], None]
+    ) -> None:
+        """Listen to it from now on; `ended(process)` is called once, after its last word.
+
+        `told(process, name)` is called for each system call that a hardened worker was refused.
+        """
         self._loop = loop
+        self._told = told
         self._pidfd = os.pidfd_open(self.pid)
         loop.add_reader(self.link.fileno(), self._hear)
         loop.add_reader(self._pidfd, self._end, ended)
@@ -133,11 +144,20 @@ class Process:
         """Let go of what is left of an ended process."""
         self.link.close()
         self.region.close()
+        if self._listener is not None:
+            self._listener.join(0.5)
+
+    def _tell_refused(self, name: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._told, self, name)
 
     def _hear(self) -> None:
         try:
             while True:
-                self._said.append(self.link.receive())
+                message, state = self.link.receive()
+                if "given" in message:
+                    self._listener = refused.listen(message["given"], self._tell_refused)
+                self._said.append((message, state))
         except BlockingIOError:
             pass
         except Gone:

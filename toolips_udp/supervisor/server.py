@@ -14,6 +14,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from ..address import Address, AnyAddress
@@ -25,9 +26,11 @@ from ..servers import source, systemd
 from ..servers.base import ModeServer, Server
 from ..servers.options import KNOWN, OBJECTS
 from ..servers.udp import join
+from . import hardening
 from .group import Group
 from .process import Process
 from .sockets import open_group
+from .spawner import Spawner
 
 _SO_MEMINFO = 55
 _IP_MULTICAST_ALL, _IPV6_MULTICAST_ALL = 49, 29
@@ -138,6 +141,7 @@ class SupervisedServer(Server):
             )
         self.workers = workers
         self.group: Group | None = None
+        self._spawner: Spawner | None = None
         self._last: list[int] | None = None
         self._source = source.describe(manifest.module)
         _check_houses(manifest, settings, workers)
@@ -198,7 +202,8 @@ class SupervisedServer(Server):
     def _new_process(self) -> Process:
         fds = [[sock.fileno() for sock in mode.sockets] for mode in self._group_modes()]
         user = pwd.getpwnam(self.settings.user).pw_uid if self.settings.user else None
-        return Process(self._hello, fds, self.settings.slot, user)
+        make = partial(Process, self._hello, fds, self.settings.slot, user)
+        return make() if self._spawner is None else self._spawner.call(make)
 
     def _group_modes(self) -> list[GroupMode]:
         return [mode for mode in self._modes if isinstance(mode, GroupMode)]
@@ -211,6 +216,9 @@ class SupervisedServer(Server):
         main.main = True
         self._processes.push(main)
         self.at_stop(self._processes.close_soon)
+        if settings.harden:
+            self._spawner = Spawner()
+            self.at_stop(self._spawner.close)
         self.group = Group(
             self.workers,
             self._new_process,
@@ -222,6 +230,18 @@ class SupervisedServer(Server):
             give_up=self._give_up,
         )
         await self.group.start()
+
+    async def _open_doors(self) -> None:
+        """Then, with everything open, the loop's thread gives up its rights too."""
+        await super()._open_doors()
+        if not self.settings.harden:
+            return
+        if self._thread is None:
+            missing = ["the supervisor shares your event loop's thread, which keeps its rights"]
+        else:
+            missing = hardening.harden_this_thread()
+        if missing:
+            self.journal.say(logging.WARNING, f"harden=True: {'; '.join(missing)}")
 
     def _start_line(self) -> str:
         return f"{super()._start_line()}; {self.workers} workers"
@@ -259,6 +279,11 @@ class SupervisedServer(Server):
     def counters(self) -> Mapping[str, int]:
         """Word to number, over all workers that are and were; always of this moment."""
         return GroupCounts(self)
+
+    @property
+    def refused_calls(self) -> dict[str, int]:
+        """System calls that workers with `harden=True` were refused, by name."""
+        return {} if self.group is None else dict(self.group.refused_calls)
 
     @property
     def in_flight(self) -> int:

@@ -146,6 +146,8 @@ class Worker:
         self.link = link
         self.hello = hello
         self.server: WorkerServer | None = None
+        self.listener = -1
+        """Where the kernel tells of refused system calls; the supervisor listens there."""
         self._inbox: asyncio.Queue[tuple[dict[str, Any], bytes | None]] = asyncio.Queue()
 
     def load(self) -> None:
@@ -174,7 +176,9 @@ class Worker:
             hardening.become(hello["user"])
         if hello["harden"]:
             read_from, write_to = hardening.own_files(getattr(module, "__file__", None), flat(given.values()))
-            missing = hardening.harden(exec_allowed=hello["exec"], readable=read_from, writable=write_to)
+            missing, self.listener = hardening.harden(
+                exec_allowed=hello["exec"], readable=read_from, writable=write_to
+            )
             if missing:
                 self.server.journal.say(logging.WARNING, f"harden=True: {'; '.join(missing)}")
 
@@ -305,7 +309,7 @@ def main(fd: int) -> None:
             if isinstance(error, StartError | Exception | SystemExit):
                 link.send({"is": "failed", "error": explain(error), "code": code_of(error)})
             sys.exit(3)
-        link.send({"is": "ready"})
+        link.send({"is": "ready"}, given=worker.listener)
         with asyncio.Runner(loop_factory=new_loop) as runner:
             code = runner.run(worker.live())
     except Gone:
