@@ -1,6 +1,7 @@
 """Our ENet server as a contender: echoes, or broadcasts 200 bytes for each message that begins with B.
 
-usage: python enet.py [PEERS [work]]. With `work` the handler counts for some 20 us before it echoes.
+usage: python enet.py [PEERS [work [guarded]]]. With `work` the handler counts for some 20 us before it echoes; with
+`guarded` addresses of loopback that have not proven themselves are limited too, as others always are.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import toolips_udp as t
 from toolips_udp.game import UNSEQUENCED, Game
 
 NEWS = bytes(200)
-game = Game(channels=2, max_peers=int(sys.argv[1]) if len(sys.argv) > 1 else 20_000)
+guard = {"limit_loopback": True, "rate": 100_000, "byte_rate": 1 << 30} if sys.argv[3:] else {}
+game = Game(channels=2, max_peers=int(sys.argv[1]) if len(sys.argv) > 1 else 20_000, **guard)
 WORK = range(1000 if sys.argv[2:] else 0)
 
 
