@@ -92,6 +92,8 @@ static int limit(dns_stage *s, const dns_client *client, const uint8_t *msg, con
     if (verdict == DNS_RRL_PASS)
         return 0;
     s->limited++;
+    memcpy(s->limited_ip, client->ip, 16);
+    s->limited_len = client->ip_len;
     if (q->cookie_at && s->server.secrets && q->name_len)
         return (int)say(s, client, msg, q, 0, DNS_BADCOOKIE, DNS_EDE_NONE, out);
     if (verdict == DNS_RRL_DROP || !q->name_len)

@@ -101,6 +101,8 @@ typedef struct dns_stage {
     uint64_t answers[DNS_SOURCES][32]; /* by source and rcode */
     uint64_t transports[2];  /* answers by datagram, by stream */
     uint64_t passed, limited, slipped;
+    uint8_t limited_ip[16];  /* the last client over the rate */
+    uint8_t limited_len;
     uint64_t queries[4][16]; /* by transport and opcode */
     uint64_t cookies[5];
     dns_query ahead[2];      /* the question in hand, and the one behind it, parsed while its memory is fetched */

@@ -53,6 +53,8 @@ cdef extern from "dns_stage.h" nogil:
         uint64_t answers[5][32]
         uint64_t transports[2]
         uint64_t passed, limited, slipped
+        uint8_t limited_ip[16]
+        uint8_t limited_len
         uint64_t queries[4][16]
         uint64_t cookies[5]
         uint32_t prefetches
@@ -276,6 +278,11 @@ cdef class Stage:
             self.s.transports[1 if stream else 0] += 1
             return PyBytes_FromStringAndSize(<char *>answer_room, n)
         return None if n == 0 else n
+
+    @property
+    def limited(self):
+        """How often the rate limit held a reply back, and the packed address of the last client (b"": none yet)."""
+        return self.s.limited, PyBytes_FromStringAndSize(<char *>self.s.limited_ip, self.s.limited_len)
 
     @property
     def counters(self):

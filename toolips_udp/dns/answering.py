@@ -166,6 +166,7 @@ class Answering:
             session = keys.open(packet, query.tsig_at, int(self.wall()))
             if not session.valid:
                 return self._unsigned(q, session), None
+            q.key = session.name
         failed: Exception | None = None
         try:
             result = await self._result(q, session)

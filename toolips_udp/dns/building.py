@@ -97,7 +97,7 @@ class Builder:
             inner = self._steps(view.name)
             made = self._made(
                 lambda view=view, inner=inner: View(  # type: ignore[misc]
-                    view.name, clients=view.clients, transports=view.transports, steps=inner
+                    view.name, clients=view.clients, transports=view.transports, keys=view.keys, steps=inner
                 ),
                 "view", number,
             )  # fmt: skip

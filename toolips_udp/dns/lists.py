@@ -86,6 +86,8 @@ class NameList:
         self.special_below: dict[bytes, list[Special]] = {}
         self.addresses: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Special]] = []
         self.client_addresses: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Special]] = []
+        self.servers: dict[bytes, list[Special]] = {}  # names of name servers; with *. in front, those below
+        self.server_addresses: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Special]] = []
         self.unsupported = 0
         self.count = 0
         self.rules: Any = native.Rules() if native is not None else None
@@ -189,13 +191,15 @@ class NameList:
             labels = names.split(key[: len(key) - len(zone.key)] + names.ROOT)
             special = self._rpz_action(node)
             trigger = labels[-1]
-            if trigger in (b"rpz-ip", b"rpz-client-ip"):
+            if trigger in _ADDRESS_TRIGGERS:
                 try:
                     network = rpz_network(labels[:-1])
                 except ValueError:
                     self.unsupported += 1
                     continue
-                (self.addresses if trigger == b"rpz-ip" else self.client_addresses).append((network, special))
+                getattr(self, _ADDRESS_TRIGGERS[trigger]).append((network, special))
+            elif trigger == b"rpz-nsdname":
+                self.servers.setdefault(names.join(labels[:-1]), []).append(special)
             elif trigger.startswith(b"rpz-"):
                 self.unsupported += 1
                 continue
@@ -263,14 +267,35 @@ class NameList:
         action = BLOCK if special.action == IMPORTANT else special.action
         return Rule(self.file, special.line, action, special.answer, special.records)
 
-    def match_address(self, text: str, client: bool = False) -> Rule | None:
-        """The rule for an address in an answer, or of a client: the longest prefix."""
-        table = self.client_addresses if client else self.addresses
+    @property
+    def names_servers(self) -> bool:
+        """Whether a rule is about the servers of a zone."""
+        return bool(self.servers or self.server_addresses)
+
+    def match_server(self, key: bytes) -> Rule | None:
+        """The rule for the folded name of a name server."""
+        found = self.servers.get(key, ())
+        at = 0
+        while not found and key[at]:
+            at += 1 + key[at]
+            found = self.servers.get(b"\1*" + key[at:], ())
+        return self._rule(found[0]) if found else None
+
+    def match_address(self, text: str, kind: str = "answer") -> Rule | None:
+        """The rule for an address of an `"answer"`, a `"client"` or a `"server"`: the longest prefix."""
+        table = {
+            "answer": self.addresses, "client": self.client_addresses, "server": self.server_addresses,
+        }[kind]  # fmt: skip
         if not table:
             return None
         address = ipaddress.ip_address(text)
         fitting = [(n.prefixlen, s) for n, s in table if n.version == address.version and address in n]
         return self._rule(max(fitting, key=lambda pair: pair[0])[1]) if fitting else None
+
+
+_ADDRESS_TRIGGERS = {
+    b"rpz-ip": "addresses", b"rpz-client-ip": "client_addresses", b"rpz-nsip": "server_addresses",
+}  # fmt: skip
 
 
 def _native_action(special: Special) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import os
 import threading
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,10 @@ from .zone import Zone
 if TYPE_CHECKING:
     from .service import Service
 
+log = logging.getLogger("toolips_udp.dns")
+TELL_AGAIN = 30.0
+"""Seconds between two lines about one limited prefix."""
+MOST_TOLD = 1000
 WATCH = 0.5
 """Seconds between looks at zones that changed without saying so (an expired secondary)."""
 SWAP = 1.0
@@ -125,6 +130,8 @@ class NativeHalf:
         self.forwards = cacheable(service)
         self.cache: Any = native.Cache(service.cache_size) if self.forwards else None
         self._rules: native.Rules | None = None
+        self._limited = 0
+        self._told: dict[str, float] = {}
         self._sharing = bytearray()
         self.stage.prefetch = self._prefetch
         self._again: set[asyncio.Task[None]] = set()
@@ -162,9 +169,27 @@ class NativeHalf:
     def watch(self) -> None:
         if self.service.cookies is not None:
             self.service.cookies.follow(int(self.service.wall()))
+        self.tell_limited()
         self.refresh()
         if self._loop is not None:
             self._timer = self._loop.call_later(WATCH if len(self._images) < MANY else WATCH_MANY, self.watch)
+
+    def tell_limited(self) -> None:
+        """One line in the log for a prefix that the rate limit holds back, at most every 30 s."""
+        count, last = self.stage.limited
+        if count == self._limited or not last:
+            return
+        before, self._limited = self._limited, count
+        prefix = str(ipaddress.ip_network((last, 24 if len(last) == 4 else 56), strict=False))
+        now = self.service.clock()
+        if now < self._told.get(prefix, -TELL_AGAIN) + TELL_AGAIN:
+            return
+        if len(self._told) >= MOST_TOLD:
+            self._told.clear()
+        self._told[prefix] = now
+        log.warning(
+            "the rate limit holds back %s: %d replies lately, %d in all", prefix, count - before, count
+        )
 
     def _changed(self, zone: Zone, before: Zone | None) -> None:
         self.refresh()
@@ -359,7 +384,7 @@ def available() -> bool:
 
 def views_of(service: Service) -> list[View]:
     """The views of a service that has nothing else, each for some clients on any transport; else none."""
-    views = [step for step in service.steps if isinstance(step, View) and not step.transports]
+    views = [step for step in service.steps if isinstance(step, View) and not (step.transports or step.keys)]
     return views if len(views) == len(service.steps) and len(views) < VIEWS else []
 
 

@@ -9,8 +9,9 @@ import glob
 import ipaddress
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 from ..errors import FormatError, StartError
 from . import names, rrtypes
@@ -23,6 +24,10 @@ from .zone import RRset
 
 ANSWERS = ("nxdomain", "nodata", "zero", "refused", "drop")
 BLOCK_TTL = 60
+ASKED = ("forward", "cache", "recursion")
+"""Sources of answers that came from other servers."""
+MOST_SERVERS = 4
+"""Name servers of a zone that RPZ rules look at."""
 
 
 class Blocklist:
@@ -97,7 +102,7 @@ class Blocklist:
     def ask(self, q: Question) -> Result | str | None:
         host = q.client.host
         for one in self.lists:
-            rule = one.match_address(host, client=True)
+            rule = one.match_address(host, "client")
             if rule is not None:
                 return self._blocked(q, rule) if rule.action != ALLOW else None
         rule = self.find(q.query.key, q.query.qtype, host)
@@ -109,10 +114,54 @@ class Blocklist:
             return None
         return self._blocked(q, rule)
 
-    def check(self, q: Question, result: Result) -> Result | str | None:
-        """Look at an answer: CNAME targets, and addresses on RPZ lists."""
+    def check(self, q: Question, result: Result) -> Any:
+        """Look at an answer: CNAME targets, addresses on RPZ lists, the servers of the zone."""
         if "allowed" in q.log:
             return None
+        found = self._check(q, result)
+        if found is None and result.source in ASKED and any(one.names_servers for one in self.lists):
+            return self._servers(q)
+        return found
+
+    async def _servers(self, q: Question) -> Any:
+        """RPZ rules about the name servers of the zone that a name is in, which are asked for (P4)."""
+        if "servers" in q.log or not any(one.names_servers for one in self.lists):
+            return None  # a question about servers, asked from here
+        q.log["servers"] = True
+        try:
+            async for rule in self._server_rules(q):
+                return self._blocked(q, rule) if rule.action != ALLOW else None
+        except RecursionError:
+            pass  # the work for this question is used up: what was seen counts
+        finally:
+            del q.log["servers"]
+        return None
+
+    async def _server_rules(self, q: Question) -> AsyncIterator[Rule]:
+        at, key = 0, q.query.key
+        servers: list[bytes] = []
+        while key[at] and not servers:
+            found = await q.resolve(names.to_text(key[at:]), "NS")
+            servers = [data for rrset in found.answer if rrset.type == rrtypes.NS for data in rrset.rdatas]
+            at += 1 + key[at]
+        for target in servers[:MOST_SERVERS]:
+            for one in self.lists:
+                rule = one.match_server(target.lower())
+                if rule is not None:
+                    yield rule
+        if not any(one.server_addresses for one in self.lists):
+            return
+        for target in servers[:MOST_SERVERS]:
+            for rtype in ("A", "AAAA"):
+                found = await q.resolve(names.to_text(target), rtype)
+                for rrset in found.answer:
+                    for data in rrset.rdatas if rrset.type in (rrtypes.A, rrtypes.AAAA) else ():
+                        for one in self.lists:
+                            rule = one.match_address(str(ipaddress.ip_address(data)), "server")
+                            if rule is not None:
+                                yield rule
+
+    def _check(self, q: Question, result: Result) -> Result | str | None:
         host = q.client.host
         for rrset in result.answer:
             if rrset.type == rrtypes.CNAME:

@@ -85,7 +85,7 @@ class Question(QuestionVerbs):
     """
 
     __slots__ = (
-        "client", "connection", "deadline", "encrypted", "log", "now", "query", "server", "service", "stream",
+        "client", "connection", "deadline", "encrypted", "key", "log", "now", "query", "server", "service", "stream",
         "transport", "verified", "view", "work",
     )  # fmt: skip
 
@@ -99,6 +99,7 @@ class Question(QuestionVerbs):
         self.server: Any = service.server
         self.connection: Any = None
         self.view = ""
+        self.key = b""  # of the TSIG that signed it
         self.stream = transport != "udp"
         self.encrypted = transport in ("tls", "https", "quic")
         self.verified = self.stream
@@ -125,4 +126,5 @@ def derived(q: Question, name: bytes, qtype: int) -> Question:
     query.rd, query.do, query.cd = True, q.query.do, q.query.cd
     made = Question(query, q.client, q.transport, q.now, q.service)
     made.work, made.view, made.connection, made.log = q.work, q.view, q.connection, q.log
+    made.key = getattr(q, "key", b"")
     return made

@@ -103,6 +103,7 @@ class ViewTable(Base):
     name: str
     clients: list[str] = msgspec.field(default_factory=lambda: ["any"])
     transports: list[str] = []
+    keys: list[str] = []
 
 
 class LimitTable(Base):

@@ -10,6 +10,8 @@ from typing import Any
 from ..errors import StartError
 from . import names, rrtypes
 from .access import Prefixes
+from .policy import block_soa
+from .query import Query
 from .question import Question, derived
 from .result import Result, error
 from .steps import grouped, walk
@@ -17,6 +19,7 @@ from .zone import RRset
 
 WELL_KNOWN = "64:ff9b::/96"
 _IPV4ONLY = names.from_text("ipv4only.arpa")
+_ONLY = (bytes((192, 0, 0, 170)), bytes((192, 0, 0, 171)))
 _MAPPED = ipaddress.ip_network("::ffff:0:0/96")
 _LENGTHS = (32, 40, 48, 56, 64, 96)
 
@@ -46,8 +49,9 @@ class Nested:
 class View(Nested):
     """Steps for some clients only; the first view that fits answers, also with REFUSED.
 
-    `clients` are address prefixes, `transports` like `"udp"` or `"tls"`; both
-    empty means everyone. Answers are never shared between views.
+    `clients` are address prefixes, `transports` like `"udp"` or `"tls"`, `keys` names of
+    TSIG keys that the question must be signed with; all left out means everyone. Answers are
+    never shared between views.
 
     >>> View("office", clients=["10.0.0.0/8"], steps=[Zone.load("inside.zone")])
     """
@@ -58,14 +62,18 @@ class View(Nested):
         *,
         clients: Iterable[str] = ("any",),
         transports: Iterable[str] = (),
+        keys: Iterable[str] = (),
         steps: Iterable[Any] = (),
     ) -> None:
         self.name = name
         self.clients = Prefixes(clients)
         self.transports = frozenset(transports)
+        self.keys = frozenset(names.fold(names.from_text(key)) for key in keys)
         self.steps = grouped(steps)
 
     def fits(self, q: Question) -> bool:
+        if self.keys and getattr(q, "key", b"") not in self.keys:
+            return False
         return q.client.host in self.clients and (not self.transports or q.transport in self.transports)
 
     def ask(self, q: Question) -> Any:
@@ -111,6 +119,8 @@ class DNS64(Nested):
             mapped = self._mapped(query.key)
             if mapped is not None:
                 return await self._reverse(q, mapped)
+        if query.key == _IPV4ONLY:
+            return self._ipv4only(query)
         found = await walk(self.steps, q)
         if query.qtype != rrtypes.AAAA or found is None or found == "drop" or (query.do and query.cd):
             return found
@@ -120,6 +130,19 @@ class DNS64(Nested):
         if plain is None or plain == "drop" or plain.rcode != rrtypes.NOERROR:
             return found
         return self._made(plain, found)
+
+    def _ipv4only(self, query: Query) -> Result:
+        """By this name clients find the prefix; it is answered here, never asked (RFC 8880)."""
+        result = Result(aa=True)
+        result.source = "policy"
+        data = {rrtypes.A: list(_ONLY), rrtypes.AAAA: [self.embed(octets) for octets in _ONLY]}.get(
+            query.qtype
+        )
+        if data:
+            result.answer.append(RRset(query.name, query.qtype, 600, data))
+        else:
+            result.authority.append(block_soa())
+        return result
 
     def _made(self, plain: Result, negative: Result) -> Result:
         soa = next((r for r in negative.authority if r.type == rrtypes.SOA), None)

@@ -143,6 +143,21 @@ def test_7_2_strangers_are_limited_unless_told_otherwise_and_loopback_is_not(nat
     assert all(exchange(free, "a.z.test", "A", stranger).answer for _ in range(300))
 
 
+def test_7_2_a_limited_prefix_is_one_line_in_the_log_and_another_after_30_seconds(caplog):
+    made = service()
+
+    def flood(host):
+        for _ in range(300):
+            exchange(made, "a.z.test", "A", Address(host, 9))
+        made.half.tell_limited()
+        return [r.getMessage() for r in caplog.records if "rate limit" in r.getMessage()]
+
+    assert len(flood("198.51.100.7")) == 1 and len(flood("198.51.100.8")) == 1
+    assert len(flood("203.0.113.5")) == 2
+    made.clock = lambda: 131.0
+    assert len(flood("198.51.100.9")) == 3 and "198.51.100.0/24" in caplog.text
+
+
 @BOTH
 def test_7_2_clients_that_may_recurse_have_twenty_times_the_rate(native):
     client = Address("10.9.8.7", 999)

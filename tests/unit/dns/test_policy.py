@@ -100,7 +100,7 @@ def test_p4_rpz_actions_and_triggers(blocked):
     client = blocked(
         head
         + "nod.net CNAME *.\ndrop.net CNAME rpz-drop.\ntcp.net CNAME rpz-tcp-only.\nrec.net A 192.0.2.99\nrec.net TXT hi\n"
-        "ren.net CNAME walled.garden.\n24.0.2.0.192.rpz-ip CNAME .\n32.9.0.0.127.rpz-client-ip CNAME .\nx.rpz-nsdname CNAME .\n"
+        "ren.net CNAME walled.garden.\n24.0.2.0.192.rpz-ip CNAME .\n32.9.0.0.127.rpz-client-ip CNAME .\nx.rpz-odd CNAME .\n"
     )
     assert (client.ask("nod.net").rcode, client.ask("nod.net").data) == ("NOERROR", [])
     assert client.exchange(dns.ask("drop.net", "A").encode()) is None
@@ -112,6 +112,35 @@ def test_p4_rpz_actions_and_triggers(blocked):
     client.address = type(client.address)("127.0.0.9", 1)
     assert client.ask("any.net", "AAAA").rcode == "NXDOMAIN"
     assert client.service.steps[0].lists[0].unsupported == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "blocked_names"),
+    [
+        ("ns.bad.org.rpz-nsdname CNAME .", ["www.evil.net", "a.b.evil.net"]),
+        ("*.bad.org.rpz-nsdname CNAME .", ["www.evil.net"]),
+        ("32.66.2.0.192.rpz-nsip CNAME .", ["www.evil.net"]),
+        ("ns.good.org.rpz-nsdname CNAME rpz-drop.", []),
+    ],
+)
+def test_p4_rpz_rules_about_the_servers_of_a_zone(dns_net, tmp_path, rule, blocked_names):
+    evil = dns_net.authority(
+        "evil.net", "@ 60 SOA a b 1 2 3 4 60\n@ 60 NS ns.bad.org.\nwww 60 A 192.0.2.5\n*.b 60 A 192.0.2.6\n"
+    )
+    bad = dns_net.authority("bad.org", "@ 60 SOA a b 1 2 3 4 60\n@ 60 NS ns\nns 60 A 192.0.2.66\n")
+    (tmp_path / "list").write_text(f"$TTL 60\n@ SOA a. b. 1 2 3 4 5\n@ NS a.\n{rule}\n")
+    service = dns.Service(
+        dns.Blocklist(tmp_path / "list"), dns.Forward(evil, zone="evil.net"), dns.Forward(bad, zone="bad.org")
+    )
+    client = dns_net.serve(service)
+    for name in ("www.evil.net", "a.b.evil.net"):
+        reply = client.ask(name)
+        if name in blocked_names:
+            assert reply.rcode == "NXDOMAIN" and reply.ede == 15
+        elif not blocked_names:
+            assert reply.rcode == "NOERROR" and reply.data
+    assert client.ask("ns.bad.org").data == ([] if "nsip" in rule else ["192.0.2.66"]) or "nsdname" in rule
+    assert service.steps[0].lists[0].unsupported == 0
 
 
 def test_a_million_rules_take_at_most_a_hundred_octets_each():
@@ -156,6 +185,24 @@ def test_p6_a_forwarder_in_two_views_keeps_two_caches(dns_net):
     assert upstream.asked == 2
 
 
+def test_p6_views_are_chosen_by_the_key_that_signed_the_question(dns_net):
+    from toolips_udp.dns import tsig
+
+    keys = dns.Keys({"inside.": ("hmac-sha256", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")})
+    zone = "@ 60 SOA a b 1 2 3 4 5\n@ 60 NS a\nwww 60 A 192.0.2.{}\n"
+    service = dns.Service(
+        dns.View("in", keys=["INSIDE"], steps=[dns.Zone.from_text(zone.format(1), "z.test")]),
+        dns.View("out", steps=[dns.Zone.from_text(zone.format(2), "z.test")]),
+        transfers=dns.Transfers(keys),
+    )
+    client = dns_net.serve(service)
+    assert client.ask("www.z.test").data == ["192.0.2.2"]
+    packet, _, _ = tsig.signed(
+        dns.ask("www.z.test", "A").encode(), keys.get(b"\6inside\0"), int(service.wall())
+    )
+    assert client.exchange(packet).data == ["192.0.2.1"]
+
+
 def test_p7_private_addresses_in_public_answers_are_removed(dns_net):
     upstream = dns_net.authority(".", "@ 60 SOA a. b. 1 2 3 4 60\n@ 60 NS a.\n" + UP)
     client = dns_net.serve(dns.Service(dns.Rebinding(), dns.Forward(upstream)))
@@ -174,6 +221,10 @@ def test_p8_dns64_makes_addresses_only_where_there_are_none(dns_net):
     assert client.ask("both.net", "AAAA").data == ["2001:db8::34"]
     assert client.ask("odd.net", "AAAA").data == ["64:ff9b::c000:223"]
     assert client.ask("only4.net", "A").data == ["192.0.2.33"]
+    asked = upstream.asked
+    assert client.ask("ipv4only.arpa", "AAAA").data == ["64:ff9b::c000:aa", "64:ff9b::c000:ab"]
+    assert client.ask("ipv4only.arpa", "A").data == ["192.0.0.170", "192.0.0.171"]
+    assert client.ask("ipv4only.arpa", "TXT").data == [] and upstream.asked == asked  # RFC 8880
     pointer = ipaddress.ip_address("64:ff9b::c000:201").reverse_pointer
     assert client.ask(pointer, "PTR").data == ["1.2.0.192.in-addr.arpa.", "host.net."]
 
