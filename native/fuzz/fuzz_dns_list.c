@@ -12,6 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size_t names = 0;
     if (size < 1)
         return 0;
+    size = size > 4096 ? 4096 : size;
     list.rules = dns_rules_new(0, 0, &key);
     assert(list.rules && dns_list_read(&list, data[0] % 3, data + 1, size - 1) == 0);
     for (int i = 0; i < DNS_LIST_SETS; i++) {
