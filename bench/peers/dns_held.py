@@ -103,7 +103,7 @@ def loading(run: Run) -> None:
     folder = work.large(run.folder / "large", RECORDS)
     kinds = [kind for kind in ("nsd", "knot", "zone") if have(kind)]
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
-    for number in range(min(run.rounds, 3)):
+    for number in range(min(run.rounds, 2)):
         for kind in kinds if number % 2 == 0 else kinds[::-1]:
             began = time.monotonic()
             with h.Served(peer(kind, folder)):

@@ -95,7 +95,8 @@ setACL("127.0.0.0/8")
 newServer({{address="127.0.0.1:{backend}", checkName="bench.test.", checkType="SOA"}})
 setMaxUDPOutstanding(65535)
 setUDPMultipleMessagesVectorSize(100)
-getPool(""):setCache(newPacketCache(1000000, {{maxTTL=86400}}))
+setRingBuffersSize(1000, 1)
+getPool(""):setCache(newPacketCache(1000000, {{maxTTL=86400, numberOfShards=1}}))
 """
 PROGRAMS = {
     "nsd": (NSD, ["nsd", "-d", "-c"]),
@@ -139,7 +140,7 @@ def wait_for_answer(port: int, seconds: float = 120) -> None:
 def warm(port: int, folder: Path, load: str) -> None:
     """Asks every name once: one socket goes through the list, as long as a slow server needs."""
     if load:
-        how = "--edns --sockets 1 --in-flight 64 --warmup 0 --seconds 3 --names"
+        how = "--edns --sockets 1 --in-flight 64 --warmup 0 --seconds 2 --names"
         command = [load, f"127.0.0.1:{port}", *how.split(), str(folder / "asked.txt")]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
