@@ -5,9 +5,11 @@ and acknowledges snapshots. The first ten look at what they are sent and hunt ge
 the others wander.
 """
 
+import argparse
 import asyncio
 import math
 import random
+import signal
 import sys
 import time
 
@@ -109,10 +111,41 @@ async def main(many, address="127.0.0.1:2000", seconds=math.inf):
     return await asyncio.gather(*map(later, range(many)))
 
 
+def play(main, *words, address):
+    """Run `main(*words)` to its end or Ctrl-C; what it gave. Ends the program with one line when nobody answers."""
+    stopped = []
+    signal.signal(signal.SIGINT, lambda *_: stopped.append(True))
+    print(f"playing on {address}; Ctrl-C ends it", file=sys.stderr, flush=True)
+
+    async def until_stopped():
+        playing = asyncio.create_task(main(*words))
+        while not (playing.done() or stopped):
+            await asyncio.wait({playing}, timeout=0.1)
+        if playing.done():
+            return playing.result()
+        playing.cancel()
+        await asyncio.wait({playing})  # the clients say goodbye
+        return None
+
+    try:
+        return asyncio.run(until_stopped())
+    except (TimeoutError, ConnectionRefusedError) as error:
+        why = "refuses" if isinstance(error, ConnectionRefusedError) else "does not answer"
+        start = f"python -m toolips_udp run examples/game/server.py --udp {address}"
+        sys.exit(f"{address} {why}. Start Arena first: {start}")
+
+
+def arguments(words=None):
+    """How many, where, how long."""
+    parser = argparse.ArgumentParser(prog="python -m examples.game.bots", description=__doc__)
+    parser.add_argument("many", nargs="?", type=int, default=20, help="how many bots (20)")
+    parser.add_argument("address", nargs="?", default="127.0.0.1:2000", help="of the server (127.0.0.1:2000)")
+    parser.add_argument("seconds", nargs="?", type=float, default=math.inf, help="until they leave (never)")
+    return parser.parse_args(words)
+
+
 if __name__ == "__main__":
-    words = sys.argv[1:]
-    bots = asyncio.run(
-        main(int(words[0]) if words else 20, words[1] if len(words) > 1 else "127.0.0.1:2000",
-             float(words[2]) if len(words) > 2 else math.inf)
-    )  # fmt: skip
-    print(f"{len(bots)} bots, {sum(bot.snapshots for bot in bots)} snapshots")
+    options = arguments()
+    bots = play(main, options.many, options.address, options.seconds, address=options.address)
+    if bots is not None:
+        print(f"{len(bots)} bots, {sum(bot.snapshots for bot in bots)} snapshots")

@@ -324,6 +324,9 @@ class Clockwork(Extension):
     def on_start(self, server):
         server.every(1.0, every_second)
         server.every(0.5, watch)
+        web = next((a for mode, a in server.addresses.items() if mode.name == "HTTP"), None)
+        if web is not None:
+            print(f"play at http://{web}/ or, with the right to kick, at http://{web}/?key={KEY}", flush=True)
 
 
 clockwork = Clockwork()

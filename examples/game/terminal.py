@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from examples.game.bots import Bot
+from examples.game.bots import Bot, play
 from examples.game.server import rules
 from toolips_udp.game import Client, Interpolation
 
@@ -97,14 +97,18 @@ class Human(Bot):
         return super().steer(latest) if self.watch else self.held
 
 
-async def main(words=None):
-    """Join, draw until q or the end; 0."""
+def arguments(words=None):
+    """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("address", nargs="?", default="127.0.0.1:2000")
     parser.add_argument("--watch", action="store_true", help="steer by itself")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--svg", help="write the last picture to this file")
-    options = parser.parse_args(words)
+    return parser.parse_args(words)
+
+
+async def main(options):
+    """Join, draw until q or the end; 0."""
     console = Console(record=bool(options.svg))
     bot = Human(time.monotonic, options.watch or not sys.stdin.isatty())
     view, until = View(bot), time.monotonic() + options.seconds
@@ -161,4 +165,5 @@ async def on_screen(client, bot, view, console, until):
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    chosen = arguments()
+    sys.exit(play(main, chosen, address=chosen.address))

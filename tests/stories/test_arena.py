@@ -155,3 +155,33 @@ def test_the_terminal_client_plays_in_a_log_and_exports_a_picture(arena, tmp_pat
     assert done.returncode == 0, done.stderr
     assert re.search(r"score \d+ +hp \d+ +tick \d+", done.stdout)
     assert (tmp_path / "a.svg").read_text().startswith("<svg")
+
+
+@pytest.mark.parametrize("program", ["bots", "terminal"])
+def test_a_client_without_a_server_says_how_to_start_one(program):
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        words = ["1", address] if program == "bots" else [address, "--seconds", "1"]
+        done = subprocess.run(
+            [sys.executable, "-m", f"examples.game.{program}", *words],
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+            stdin=subprocess.DEVNULL, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert f"\n{address} does not answer. Start Arena first: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_bots_end_without_a_trace_on_ctrl_c(arena):
+    bots = subprocess.Popen(
+        [sys.executable, "-m", "examples.game.bots", "3", arena],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert bots.stderr.readline() == f"playing on {arena}; Ctrl-C ends it\n"
+    bots.send_signal(signal.SIGINT)
+    _, err = bots.communicate(timeout=20)
+    assert bots.returncode == 0 and "Traceback" not in err
