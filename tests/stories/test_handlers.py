@@ -613,14 +613,14 @@ def test_a_handler_that_hangs_for_ever_is_named_when_the_server_is_stopped(trans
         release.wait(30)
 
     from toolips_udp import UDP, start
-    from toolips_udp.servers import base
+    from toolips_udp.servers import stopping
 
     running = start(
         UDP, SimpleNamespace(hangs=hangs), "127.0.0.1:0", transport=transport, control=False, drain=0
     )
     send("x", running.address)
     time.sleep(0.3)
-    monkeypatch.setattr(base, "PATIENCE", 0.3)
+    monkeypatch.setattr(stopping, "PATIENCE", 0.3)
     running.stop()
     assert running.exit_code == 1 and "does not stop" in caplog.text and "hangs" in caplog.text
     release.set()

@@ -12,7 +12,7 @@ from toolips_udp import Address, handler
 from toolips_udp.counters import DROPS
 from toolips_udp.manifest import read
 from toolips_udp.pipeline import Pipeline
-from toolips_udp.transports import portable
+from toolips_udp.transports import portable, portable_sending
 
 
 class FakeSocket:
@@ -181,13 +181,13 @@ def test_what_the_kernel_does_not_take_is_sent_later_in_order(bench, code):
 def test_a_backlog_that_is_full_or_old_is_counted(bench):
     b = bench()
     b.sock.send_faults.extend([errno.EAGAIN] * 10)
-    for _ in range(portable.BACKLOG + 10):
+    for _ in range(portable_sending.BACKLOG + 10):
         b.endpoint.send(b"x", Address(*PEER))
     b.loop.run(1)
     assert b.endpoint.counters["send_dropped_full"] == 10
     b.now[0] += 1
     b.loop.run(5)
-    assert b.endpoint.counters["send_refused_late"] == portable.BACKLOG
+    assert b.endpoint.counters["send_refused_late"] == portable_sending.BACKLOG
 
 
 def test_an_interrupted_send_is_repeated(bench):

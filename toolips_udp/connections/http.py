@@ -97,21 +97,6 @@ class Connection(StreamVerbs):
         return self._address
 
     @property
-    def ip(self) -> str:
-        """The client's host, as text."""
-        return self.address.host
-
-    @property
-    def port(self) -> int:
-        """The client's port."""
-        return self.address.port
-
-    @property
-    def text(self) -> str:
-        """The body as UTF-8. What is not UTF-8 becomes U+FFFD; never raises."""
-        return self.packet.decode("utf-8", "replace")
-
-    @property
     def method(self) -> str:
         """`GET`, `POST` ...; `WEBSOCKET` for a WebSocket."""
         return str(self.scope.get("method", "WEBSOCKET"))

@@ -103,21 +103,6 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
         self._listener.owner.choosing.remove(self, client)
 
     @property
-    def ip(self) -> str:
-        """The client's host, as text."""
-        return self.address.host
-
-    @property
-    def port(self) -> int:
-        """The client's port."""
-        return self.address.port
-
-    @property
-    def text(self) -> str:
-        """`packet` as UTF-8. What is not UTF-8 becomes U+FFFD; never raises."""
-        return self.packet.decode("utf-8", "replace")
-
-    @property
     def tls(self) -> Any:
         """The `ssl.SSLObject` of an encrypted connection, else None."""
         return self._transport.get_extra_info("ssl_object") if self._transport else None

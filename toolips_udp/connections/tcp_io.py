@@ -53,21 +53,6 @@ class SocketIOConnection(StreamVerbs):
         return self._c.address
 
     @property
-    def ip(self) -> str:
-        """The client's host, as text."""
-        return self._c.address.host
-
-    @property
-    def port(self) -> int:
-        """The client's port."""
-        return self._c.address.port
-
-    @property
-    def text(self) -> str:
-        """What the last read returned, as UTF-8 with replacement."""
-        return self.packet.decode("utf-8", "replace")
-
-    @property
     def tls(self) -> Any:
         """The `ssl.SSLObject` of an encrypted connection, else None."""
         return self._c.tls

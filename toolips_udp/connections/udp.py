@@ -114,7 +114,42 @@ def unknown_handler(name: object, known: Iterable[str]) -> UnknownHandler:
     )
 
 
-class UDPIOConnection(UDPConnection):
+class PlainUDPConnection(UDPConnection):
+    """What every connection in plain Python has of its `packet`, `address` and `data`."""
+
+    __slots__ = ()
+
+    @property
+    def text(self) -> str:  # type: ignore[override]
+        """The packet as UTF-8, with replacement."""
+        return self.packet.decode("utf-8", "replace")
+
+    @property
+    def view(self) -> memoryview:  # type: ignore[override]
+        """The packet without a copy."""
+        return memoryview(self.packet)
+
+    @property
+    def ip(self) -> str:  # type: ignore[override]
+        """The peer's host."""
+        return self.address.host
+
+    @property
+    def port(self) -> int:  # type: ignore[override]
+        """The peer's port."""
+        return self.address.port
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.data[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.data[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self.data[key]
+
+
+class UDPIOConnection(PlainUDPConnection):
     """What a handler holds in a worker: the same interface, replayed on the server's loop.
 
     Made by the server from the connection of the main loop. Effects (`respond`,
@@ -160,26 +195,6 @@ class UDPIOConnection(UDPConnection):
         self._session: dict[Any, Any] | None = None
 
     @property
-    def text(self) -> str:  # type: ignore[override]
-        """The packet as UTF-8, with replacement."""
-        return self.packet.decode("utf-8", "replace")
-
-    @property
-    def view(self) -> memoryview:  # type: ignore[override]
-        """The packet without a copy."""
-        return memoryview(self.packet)
-
-    @property
-    def ip(self) -> str:  # type: ignore[override]
-        """The peer's host."""
-        return self.address.host
-
-    @property
-    def port(self) -> int:  # type: ignore[override]
-        """The peer's port."""
-        return self.address.port
-
-    @property
     def data(self) -> dict[Any, Any]:  # type: ignore[override]
         """The server's mapping."""
         self._check()
@@ -197,15 +212,6 @@ class UDPIOConnection(UDPConnection):
     def worker(self) -> int:
         """The id of the worker that runs this."""
         return self._worker
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.data[key]
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.data[key] = value
-
-    def __delitem__(self, key: Any) -> None:
-        del self.data[key]
 
     def respond(self, data: Sendable) -> None:
         """Answer the sender of this packet, from the server's loop."""

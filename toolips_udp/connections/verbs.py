@@ -76,11 +76,12 @@ class Verbs:
 
 
 class StreamVerbs(Verbs):
-    """What TCP and HTTP connections share besides: the server's data, and its UDP side."""
+    """What TCP and HTTP connections share besides: who asks, the server's data, and its UDP side."""
 
     __slots__ = ()
 
     if TYPE_CHECKING:
+        packet: bytes
 
         @property
         def server(self) -> Server:
@@ -89,6 +90,21 @@ class StreamVerbs(Verbs):
         @property
         def address(self) -> Address:
             """The client's address."""
+
+    @property
+    def ip(self) -> str:
+        """The client's host, as text."""
+        return self.address.host
+
+    @property
+    def port(self) -> int:
+        """The client's port."""
+        return self.address.port
+
+    @property
+    def text(self) -> str:
+        """`packet` as UTF-8. What is not UTF-8 becomes U+FFFD; never raises."""
+        return self.packet.decode("utf-8", "replace")
 
     @property
     def data(self) -> dict[Any, Any]:

@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
-from array import array
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
-from ..counters import SIZE, WORDS
 from ..errors import missing_extra
 from ..modes import HTTP
-from ..pipeline import Pipeline
 from ..runners.threads import Pool
 from ..transports.stream import HANDLED, Listener
-from .base import ModeServer
-from .choosing import Choosing
-from .tcp import THREADS, listening_socket, stream_limits, tls_context
+from .listening import THREADS, StreamMode, stream_limits
 from .visitors import Visitors
 
 try:
@@ -40,43 +34,29 @@ MAX_WAITING = 1024
 """Requests that may wait for a thread; one more is answered 503 and counted `queue_full`."""
 
 
-class HTTPMode(ModeServer):
+class HTTPMode(StreamMode):
     """One listening socket of a server. See `ModeServer` for what is called when."""
 
     mode = HTTP
 
     def __init__(self, server: Server) -> None:
         super().__init__(server)
-        self.sock: socket.socket | None = None
         self.site: Site | None = None
-        self.listener: Listener | None = None
-        self._totals: MutableSequence[int] = array("Q", bytes(8 * SIZE))
-        self._tls = tls_context(server.settings.tls)
         self._uvicorn: Uvicorn | None = None
         self._serving: asyncio.Task[None] | None = None
         self._pool: Pool | None = None
         self._in_threads = 0
 
-    def bind(self, address: Address) -> None:
-        """Make and bind the socket, and listen."""
-        self.adopt(listening_socket(address))
-
-    def adopt(self, sock: socket.socket) -> None:
-        """Serve a listening socket that was made elsewhere."""
-        self.sock = sock
-        self.address = Address.of(sock.getsockname())
-
     async def open(self) -> None:
         """Fold pipeline and routes, and accept from now on."""
         server, settings = self.server, self.server.settings
         assert self.sock is not None
-        pipeline = Pipeline(server.manifest, server)
-        pipeline.on_error, pipeline.on_drop = settings.on_error, settings.on_drop
+        pipeline, choosing = self._folded()
         limits = stream_limits(settings, max_connections=MAX_CLIENTS)
         self.site = Site(
             pipeline,
             server.manifest.routes,
-            Choosing(pipeline.main, pipeline.handlers, pipeline.chooser),
+            choosing,
             Visitors(
                 settings.session_timeout,
                 settings.max_sessions,
@@ -106,11 +86,8 @@ class HTTPMode(ModeServer):
     def swap(self) -> None:
         """Answer by the server's new manifest from the next request on."""
         assert self.site is not None
-        server, settings = self.server, self.server.settings
-        pipeline = Pipeline(server.manifest, server)
-        pipeline.on_error, pipeline.on_drop = settings.on_error, settings.on_drop
-        choosing = Choosing(pipeline.main, pipeline.handlers, pipeline.chooser)
-        self.site.fold(pipeline, server.manifest.routes, choosing)
+        pipeline, choosing = self._folded()
+        self.site.fold(pipeline, self.server.manifest.routes, choosing)
 
     def _connect(self, listener: Listener, address: Address) -> HttpStream:
         assert self._uvicorn is not None
@@ -119,15 +96,6 @@ class HTTPMode(ModeServer):
     async def _serve(self, c: Any) -> int:
         await c.until_over()
         return HANDLED
-
-    def count_in(self, counters: MutableSequence[int]) -> None:
-        """Count in these from now on: memory that a supervisor reads."""
-        self._totals = counters
-
-    def halt(self) -> None:
-        """Accept nothing more: another process does. Connections that are open go on until `drain`."""
-        if self.listener is not None:
-            self.listener.detach()
 
     async def drain(self, until: float) -> None:
         """Accept nothing new, answer what was asked; WebSockets are closed with "going away"."""
@@ -143,15 +111,7 @@ class HTTPMode(ModeServer):
         """Let go of the connections and the socket. The counters stay."""
         if self._serving is not None:
             self._serving.cancel()
-        if self.listener is not None:
-            self.listener.close()
-        elif self.sock is not None:
-            self.sock.close()
-
-    @property
-    def counters(self) -> Mapping[str, int]:
-        """What the site counted; its unit is a request."""
-        return dict(zip(WORDS, self._totals, strict=False))
+        super().close()
 
     @property
     def in_flight(self) -> int:

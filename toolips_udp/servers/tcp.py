@@ -11,17 +11,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import socket
-import ssl
-import sys
-from array import array
-from collections.abc import Callable, Mapping, MutableSequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
 from ..connections.tcp import FramedConnection, ReadTimeout, SocketConnection, StreamTooLong, Wire, stepped
 from ..connections.tcp_io import SocketIOConnection
-from ..counters import DROPS, SIZE, WORDS
+from ..counters import DROPS, WORDS
 from ..errors import StartError
 from ..extensions.base import hook
 from ..modes import TCP
@@ -36,48 +32,34 @@ from ..transports.stream import (
     QUEUE_FULL,
     STALE,
     Listener,
-    StreamLimits,
 )
 from ..typed import Malformed
-from .base import ModeServer
 from .choosing import Choosing
+from .listening import THREADS, StreamMode, stream_limits
 
 if TYPE_CHECKING:
     from ..handlers import UDPHandler
     from .base import Server
 
-BACKLOG = 1024
-THREADS = 32
-"""Most threads for `def` handlers, when `threads` does not say."""
 
-
-class TCPMode(ModeServer):
+class TCPMode(StreamMode):
     """One listening socket of a server. See `ModeServer` for what is called when."""
 
     mode = TCP
 
     def __init__(self, server: Server) -> None:
         super().__init__(server)
-        self.sock: socket.socket | None = None
-        self.listener: Listener | None = None
         self.pipeline: Pipeline | None = None
         self.choosing: Choosing | None = None
         self.framing: str | int | None = checked_framing(server.settings.framing)
-        self._totals: MutableSequence[int] = array("Q", bytes(8 * SIZE))
         self._streams: list[Callable[[Any], Any]] = []
         self._pool: Pool | None = None
         self._unfinished: list[str] = []
-        self._tls = tls_context(server.settings.tls)
 
     def bind(self, address: Address) -> None:
         """Make and bind the socket, and listen."""
         self._check_threads()
-        self.adopt(listening_socket(address))
-
-    def adopt(self, sock: socket.socket) -> None:
-        """Serve a listening socket that was made elsewhere."""
-        self.sock = sock
-        self.address = Address.of(sock.getsockname())
+        super().bind(address)
 
     def _check_threads(self) -> None:
         manifest = self.server.manifest
@@ -122,9 +104,8 @@ class TCPMode(ModeServer):
     def _fold(self) -> None:
         """The pipeline of the server's manifest, and a pool when a handler needs one."""
         server = self.server
-        pipeline = self.pipeline = Pipeline(server.manifest, server)
-        pipeline.on_error, pipeline.on_drop = server.settings.on_error, server.settings.on_drop
-        self.choosing = Choosing(pipeline.main, pipeline.handlers, pipeline.chooser)
+        pipeline, self.choosing = self._folded()
+        self.pipeline = pipeline
         found = (hook(extension, "stream") for extension in server.extensions)
         self._streams = [stream for stream in found if stream is not None]
         if self._pool is None and any(self._needs_thread(handler) for handler in pipeline.calls):
@@ -136,32 +117,11 @@ class TCPMode(ModeServer):
         """Serve the server's new manifest; connections that are open go on as they began."""
         self._fold()
 
-    def count_in(self, counters: MutableSequence[int]) -> None:
-        """Count in these from now on: memory that a supervisor reads."""
-        self._totals = counters
-
-    def halt(self) -> None:
-        """Accept nothing more: another process does. Connections that are open go on until `drain`."""
-        if self.listener is not None:
-            self.listener.detach()
-
     async def drain(self, until: float) -> None:
         """Accept nothing new; a client between two messages is closed, one within a message may end it."""
         if self.listener is not None:
             left = max(0.0, until - asyncio.get_running_loop().time())
             self._unfinished = await self.listener.drain(left)
-
-    def close(self) -> None:
-        """Let go of the connections and the socket. The counters stay."""
-        if self.listener is not None:
-            self.listener.close()
-        elif self.sock is not None:
-            self.sock.close()
-
-    @property
-    def counters(self) -> Mapping[str, int]:
-        """What the listener counted; its unit is a connection."""
-        return dict(zip(WORDS, self._totals, strict=False))
 
     @property
     def in_flight(self) -> int:
@@ -299,35 +259,6 @@ class Ticket:
             self.done.set_exception(error)
 
 
-def listening_socket(address: Address) -> socket.socket:
-    """A bound, listening TCP socket. Raises `OSError`."""
-    sock = socket.socket(address.family, socket.SOCK_STREAM)
-    try:
-        if sys.platform == "win32":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
-        else:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # restart over connections that linger
-        if address.family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if address.host == "::" else 1)
-        sock.bind(address.sockaddr())
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def stream_limits(settings: Any, **changed: Any) -> StreamLimits:
-    """The one limits object of a server's streams, from its settings."""
-    names = ("max_connections", "max_per_address", "idle_timeout", "message_timeout", "max_unsent")
-    given = {name: value for name in names if (value := getattr(settings, name)) is not None}
-    try:
-        return StreamLimits(**{**changed, **given})
-    except ValueError as error:
-        raise StartError(str(error), code="bad-setting") from None
-
-
 def checked_framing(framing: Any) -> str | int | None:
     """`framing` of `start`: None, `"lines"`, or a length prefix of 1, 2 or 4 bytes, also as text."""
     if framing in ("1", "2", "4"):
@@ -338,21 +269,3 @@ def checked_framing(framing: Any) -> str | int | None:
         f"framing={framing!r} is not a framing. Expected 'lines', or 1, 2 or 4 for a length prefix of so many bytes",
         code="bad-setting",
     )
-
-
-def tls_context(tls: Any) -> ssl.SSLContext | None:
-    """`tls` of `start`: an `ssl.SSLContext`, or the paths of certificate chain and key."""
-    if tls is None or isinstance(tls, ssl.SSLContext):
-        return tls
-    try:
-        certificate, key = tls
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(certificate, key)
-    except (TypeError, ValueError, OSError) as error:
-        raise StartError(
-            f"tls={tls!r} cannot be used: {error}. "
-            "Expected (certificate, key), two paths of PEM files, or an SSLContext",
-            code="bad-tls",
-        ) from None
-    return context

@@ -112,7 +112,7 @@ class MemoryMode(UDPMode):
     def connection_class(self) -> Any:
         from ..transports import portable
 
-        return portable.PortableUDPConnection
+        return portable.connection_class
 
     def Endpoint(self, *args: Any, **more: Any) -> Any:
         from ..transports import portable

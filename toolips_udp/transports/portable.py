@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 from ..address import Address, AnyAddress
 from ..clients import ClientTable
 from ..clock import Clock, monotonic
-from ..connections.udp import LARGEST, UDPConnection, too_long, unknown_handler
+from ..connections.udp import unknown_handler
 from ..counters import DROPS, SIZE, WORDS
-from ..typed import Malformed, encode, is_json
+from ..typed import Malformed
+from .portable_connection import PortableUDPConnection
+from .portable_sending import Sending
 
 if TYPE_CHECKING:
     from ..handlers import UDPHandler
@@ -31,33 +33,24 @@ if TYPE_CHECKING:
 
 NUMBER = {word: number for number, word in enumerate(WORDS)}
 BYTES_IN = NUMBER["bytes_in"]
-BYTES_OUT = NUMBER["bytes_out"]
 KERNEL = NUMBER["kernel"]
 RECEIVE_CALLS = NUMBER["receive_calls"]
 RECEIVE_ERRORS = NUMBER["receive_errors"]
 RECEIVED = NUMBER["received"]
-SEND_CALLS = NUMBER["send_calls"]
-SEND_DROPPED_FULL = NUMBER["send_dropped_full"]
-SEND_QUEUED = NUMBER["send_queued"]
-SEND_REFUSED = NUMBER["send_refused"]
-SEND_REFUSED_LATE = NUMBER["send_refused_late"]
-SENT = NUMBER["sent"]
 TURNS = NUMBER["turns"]
 ROUND = 256
 """Datagrams of one turn, at most; or 2 ms."""
 TURN = 0.002
-BACKLOG = 1024
-"""Messages that wait when the kernel takes no more; or 50 ms."""
-BACKLOG_AGE = 0.05
 DENIED_PORTS = frozenset((0, 7, 13, 19, 37))
 """Source ports that are never answered: services that answer everything."""
 
 _SO_MEMINFO = 55
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
-_TRY_AGAIN = {errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM}
 _GONE = {errno.EBADF, getattr(errno, "ENOTSOCK", errno.EBADF)}
 _BATCH_END = (BlockingIOError, InterruptedError)
+
+connection_class = PortableUDPConnection
 
 
 class Counters(Mapping[str, int]):
@@ -82,116 +75,7 @@ class Counters(Mapping[str, int]):
         return repr({word: number for word, number in self.items() if number})
 
 
-class PortableUDPConnection(UDPConnection):
-    """One datagram in, in plain Python."""
-
-    __slots__ = (
-        "_bytes_out",
-        "_view",
-        "address",
-        "answered",
-        "endpoint",
-        "local",
-        "now",
-        "packet",
-        "worker_id",
-    )
-
-    def __init__(
-        self, endpoint: Endpoint, packet: bytes, address: Address, now: float, local: Any = None
-    ) -> None:
-        self.endpoint = endpoint
-        self.packet = packet
-        self.address = address
-        self.now = now
-        self.local = local
-        self.answered = False
-        self._bytes_out = 0
-        self.worker_id: int | None = None
-
-    @property
-    def text(self) -> str:  # type: ignore[override]
-        """The datagram as UTF-8 text; what is not UTF-8 is replaced. Never raises."""
-        return self.packet.decode("utf-8", "replace")
-
-    @property
-    def view(self) -> memoryview:  # type: ignore[override]
-        """The datagram without a copy. Read-only; what you keep stays what it was."""
-        return memoryview(self.packet)
-
-    @property
-    def ip(self) -> str:  # type: ignore[override]
-        """The client's host as text."""
-        return self.address.host
-
-    @property
-    def port(self) -> int:  # type: ignore[override]
-        """The client's port."""
-        return self.address.port
-
-    @property
-    def server(self) -> Any:  # type: ignore[override]
-        """The `Server` that received the datagram."""
-        return self.endpoint.server
-
-    @property
-    def data(self) -> dict[Any, Any]:  # type: ignore[override]
-        """The server's shared mapping."""
-        found: dict[Any, Any] = self.endpoint.server.data
-        return found
-
-    def __getitem__(self, key: Any) -> Any:
-        return self.endpoint.server.data[key]
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.endpoint.server.data[key] = value
-
-    def __delitem__(self, key: Any) -> None:
-        del self.endpoint.server.data[key]
-
-    @property
-    def session(self) -> dict[Any, Any]:  # type: ignore[override]
-        """This client's own dict; it ends after `session_timeout` seconds of silence."""
-        return self.endpoint.session(self.address)
-
-    @property
-    def max_reply(self) -> int:  # type: ignore[override]
-        """The most bytes that one `respond` takes."""
-        ratio = self.endpoint.max_ratio
-        return (
-            LARGEST
-            if ratio is None
-            else max(0, min(LARGEST, int(ratio * len(self.packet)) - self._bytes_out))
-        )
-
-    def respond(self, data: Any) -> None:
-        """Answer the client that sent this packet; see `toolips_udp.respond`."""
-        if self.endpoint.max_ratio is not None:
-            data = self._bytes(data)
-            if len(data) > self.max_reply:
-                raise too_long(len(data), self.address, self.max_reply)
-            self._bytes_out += len(data)
-        self.answered = True
-        self.endpoint.push(data, self.address, self, self.local)
-
-    def send(self, data: Any, to: AnyAddress) -> None:
-        """Send one datagram to any address, out of the server's own socket."""
-        self.answered = True
-        self.endpoint.push(data, Address.parse(to), self, None)
-
-    def set_handler(self, name: str, client: Any = None) -> None:
-        """The next packet of this client, or of `client`, goes to the handler `name`."""
-        self.endpoint.choose(self, name, client)
-
-    def remove_handler(self, client: Any = None) -> None:
-        """The next packet of this client, or of `client`, goes to the main handler again."""
-        self.endpoint.choose(self, None, client)
-
-
-connection_class = PortableUDPConnection
-
-
-class Endpoint:
+class Endpoint(Sending):
     """A socket and a pipeline, served in plain Python.
 
     `sock` is a bound, non-blocking UDP socket. `counters` is a writable buffer of
@@ -397,127 +281,6 @@ class Endpoint:
     def send(self, data: Any, to: AnyAddress, c: Any = None) -> None:
         """Queue one datagram to `to`; it leaves at the end of the turn, or soon when outside one."""
         self.push(data, Address.parse(to), c, None)
-
-    def push(self, data: Any, to: Address, c: Any, local: Any) -> None:
-        """Queue one datagram, from the local address in `local`. Raises `TooLong`, `TypeError`, `ValueError`."""
-        if type(data) is not bytes:
-            data = self._encode(data, c)
-        if len(data) > LARGEST:
-            raise too_long(len(data), to, LARGEST)
-        if ":" in to[0] and self._family != socket.AF_INET6:
-            raise ValueError(
-                f"cannot send to {to}: this server's socket is IPv4. Fix: listen on [::] or another IPv6 address"
-            )
-        if threading.get_ident() != self._thread:
-            if self.loop is None:
-                raise RuntimeError("this endpoint is not attached to a loop")
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and the server with it
-                self.loop.call_soon_threadsafe(self._queue, data, to, local)
-            return
-        self._queue(data, to, local)
-
-    def _queue(self, data: bytes, to: Address, local: Any) -> None:
-        self.words[SEND_QUEUED] += 1
-        if self._closed:
-            self.words[SEND_REFUSED] += 1
-            return
-        self._out.append((data, to.sockaddr(self._family), local))
-        if not self._in_turn:
-            self.wake()
-
-    def _encode(self, data: Any, c: Any) -> bytes:
-        if isinstance(data, str):
-            return data.encode()
-        if isinstance(data, bytes | bytearray | memoryview):
-            return bytes(data)
-        if hasattr(data, "__struct_fields__"):
-            return encode(data, c is not None and is_json(c.packet))
-        where = f" in {self.running_handler!r}" if self.running_handler is not None else ""
-        raise TypeError(
-            f"cannot send {type(data).__name__}{where}. Expected bytes, bytearray, memoryview, str or a msgspec Struct"
-        )
-
-    def wake(self) -> None:
-        """Ask for an empty turn soon. From the loop's thread."""
-        if not self._scheduled and not self._closed and self.loop is not None:
-            self._scheduled = True
-            self.loop.call_soon(self.pulse)
-
-    def pulse(self) -> None:
-        """A turn without receiving: what is queued leaves."""
-        self._scheduled = False
-        if not self._in_turn and not self._closed:
-            self._in_turn = True
-            self._flush()
-            self._in_turn = False
-
-    flush = pulse
-
-    def _flush(self) -> None:
-        out, self._out = self._out, []
-        for at, (data, to, local) in enumerate(out):
-            if self._waiting:  # the order of datagrams to one client is never changed
-                self._keep(out[at:])
-                break
-            error = self._send_one(data, to, local)
-            if error is None:
-                continue
-            if error.errno in _TRY_AGAIN:
-                self._keep(out[at:])
-                break
-            self.words[SEND_REFUSED] += 1
-        if self._waiting and not self._retrying and self.loop is not None:
-            self._retrying = True
-            self.loop.call_later(0.001, self._retry)
-
-    def _send_one(self, data: bytes, to: Any, local: Any) -> OSError | None:
-        self.words[SEND_CALLS] += 1
-        try:
-            if local is None:
-                self.sock.sendto(data, to)
-            else:
-                self.sock.sendmsg([data], local, 0, to)
-        except InterruptedError:
-            return self._send_one(data, to, local)
-        except OSError as error:
-            return error
-        except (
-            ValueError,
-            OverflowError,
-            TypeError,
-        ) as error:  # the socket module refuses it before the kernel does
-            return OSError(errno.EINVAL, str(error))
-        self.words[SENT] += 1
-        self.words[BYTES_OUT] += len(data)
-        return None
-
-    def _keep(self, messages: list[tuple[Any, Any, Any]]) -> None:
-        now = self._clock()
-        for data, to, local in messages:
-            if len(self._waiting) < BACKLOG:
-                self._waiting.append((now, data, to, local))
-            else:
-                self.words[SEND_DROPPED_FULL] += 1
-
-    def _retry(self) -> None:
-        self._retrying = False
-        if self._closed:
-            return
-        now = self._clock()
-        while self._waiting:
-            since, data, to, local = self._waiting[0]
-            if now - since > BACKLOG_AGE:
-                self.words[SEND_REFUSED_LATE] += 1
-            else:
-                error = self._send_one(data, to, local)
-                if error is not None and error.errno in _TRY_AGAIN:
-                    self._retrying = True
-                    if self.loop is not None:
-                        self.loop.call_later(0.001, self._retry)
-                    return
-                if error is not None:
-                    self.words[SEND_REFUSED_LATE] += 1
-            self._waiting.popleft()
 
     # ---- clients ----
 

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from toolips_udp import MultiHandler, TooLong, UnknownHandler, handler, transports
-from toolips_udp.transports.portable import LARGEST
+from toolips_udp.connections.udp import LARGEST
 
 MEMORY_TOO = True
 
