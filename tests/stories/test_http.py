@@ -6,9 +6,10 @@ import http.client
 import json
 import os
 import socket
+import sys
 import threading
 import time
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import msgspec
 import pytest
@@ -360,6 +361,49 @@ def test_a_route_reaches_the_udp_servers_data_and_counters(site):
     for _ in range(3):
         request("x", client.server.addresses[UDP])
     assert json.loads(client.ask("/admin").body) == {"seen": 3, "received": 4}
+
+
+LOBBY = """
+import htpy
+from toolips_udp import route
+from toolips_udp.game import Game
+
+game = Game(channels=1)
+
+@game.on_join
+def joined(peer):
+    peer.enter(game.room("lobby"))
+
+@route("/")
+def lobby(c):
+    seats = [htpy.li[f"{peer.id} {peer.address.host} in {room.name}"] for room in game.rooms.values() for peer in room]
+    c.write(htpy.ul[seats], htpy.p[f"{c.server.counters['received']} datagrams"])
+"""
+
+
+def test_a_lobby_page_of_ten_lines_shows_peers_rooms_and_counters(server, monkeypatch):
+    from toolips_udp.game import Client as Player
+
+    page = LOBBY[LOBBY.index("game = ") :]
+    assert len([line for line in page.splitlines() if line]) <= 10
+    module = ModuleType("lobby")
+    monkeypatch.setitem(sys.modules, "lobby", module)
+    exec(compile(LOBBY, "lobby.py", "exec"), module.__dict__)
+    running = server(module=module, mode=(UDP, HTTP))
+    browser = Client(running.addresses[HTTP])
+
+    async def play():
+        address = str(running.addresses[UDP])
+        async with Player(address, channels=1), Player(address, channels=1):
+            return await asyncio.to_thread(browser.ask, "/")
+
+    try:
+        body = asyncio.run(play()).body.decode()
+    finally:
+        browser.close()
+    assert body.count("127.0.0.1 in lobby</li>") == 2
+    datagrams = int(body.partition("<p>")[2].partition(" ")[0])
+    assert 0 < datagrams <= running.counters["received"]
 
 
 def test_a_route_may_ask_a_udp_server_and_wait(site, server):
