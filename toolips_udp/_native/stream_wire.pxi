@@ -206,4 +206,5 @@ cdef class Wire:
         try:
             self._stream.connection_lost(error)
         finally:
+            self._stream = None  # or both would wait for the garbage collector
             self._sock.close()

@@ -18,6 +18,7 @@ from ..connections.http import Connection
 from ..connections.websocket import WebSocketConnection
 from ..counters import DROPS, WORDS
 from ..handlers import DEADLINE, Route, UDPHandler
+from ..runners.deadline import within
 from ..transports.stream import (
     BYTES_IN,
     BYTES_OUT,
@@ -199,8 +200,7 @@ class Site:
 
     async def _call(self, c: Connection, route: Route) -> None:
         if route.is_async:
-            async with asyncio.timeout(DEADLINE):
-                result = await route.fn(c)
+            result = await within(DEADLINE, route.fn(c))
         else:
             result = await self.in_thread(route.fn, c)
         if result is not None and not c.answered:
@@ -209,8 +209,7 @@ class Site:
     async def _handle(self, c: Connection, handler: UDPHandler) -> None:
         call = self.pipeline.calls[handler]
         if handler.kind == "async":
-            async with asyncio.timeout(handler.timeout):
-                await call(c)
+            await within(handler.timeout, call(c))
         else:
             await self.in_thread(call, c)
 
