@@ -155,12 +155,11 @@ class JobFuture(Future[T]):
     def begin(self) -> bool:
         """The worker is about to run it. False: it was cancelled, or its deadline has passed."""
         with self._condition:
-            if self._state == "FINISHED":
-                return False
-            if not self.set_running_or_notify_cancel():
-                return False
-            self.attempts = 1
-            return True
+            if self._state == "PENDING":
+                self._state = "RUNNING"
+                self.attempts = 1
+                return True
+            return self._state != "FINISHED" and self.set_running_or_notify_cancel()
 
     def expire(self, error: BaseException) -> bool:
         """Fail now, whether it waits or runs. False when it had ended."""
