@@ -388,6 +388,8 @@ static int store(dns_cache *cache, const dns_query *q, const uint8_t *msg, size_
     uint32_t ttl = lifetime(&r);
     if (put->most && ttl > put->most)
         ttl = put->most;
+    if (ttl < put->least)
+        ttl = put->least;
     if (!ttl)
         return DNS_CACHE_TTL;
     dns_entry *entry = new_entry(cache, q, put, put->fixed ? 0 : r.offsets, r.end);
@@ -465,7 +467,7 @@ static size_t write_hit(dns_entry *entry, const dns_server *server, const dns_cl
 }
 
 size_t dns_cache_answer(dns_cache *cache, const dns_server *server, const dns_client *client, const uint8_t *msg,
-                        const dns_query *q, uint16_t view, uint64_t now, int serve_stale, uint16_t flags,
+                        const dns_query *q, uint16_t view, uint64_t now, int how, uint16_t flags,
                         uint8_t *out, dns_cache_found *found)
 {
     memset(found, 0, sizeof *found);
@@ -485,10 +487,12 @@ size_t dns_cache_answer(dns_cache *cache, const dns_server *server, const dns_cl
     found->failures = entry->failures;
     int stale = past >= (uint64_t)entry->fresh * 1000;
     found->state = stale ? DNS_CACHE_STALE : DNS_CACHE_HIT;
-    if (stale && !serve_stale) {
+    if (stale && !(how & DNS_CACHE_SERVE_STALE)) {
         cache->count.misses++;
         return 0;
     }
+    if (how & DNS_CACHE_JUST_STORED)
+        return write_hit(entry, server, client, msg, q, past / 1000, stale, flags, out);
     if (stale)
         cache->count.stale++;
     else

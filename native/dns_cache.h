@@ -76,6 +76,7 @@ typedef struct dns_cache_put {
     uint8_t secure;          /* validated: AD for who asks */
     uint8_t bogus;           /* a failure that is never served stale */
     uint8_t fixed;           /* from a zone of ours: TTLs do not age */
+    uint32_t least;          /* floor of the lifetime in seconds, also of what is never kept */
     uint32_t most;           /* cap on the lifetime in seconds, 0: none (signatures, handlers) */
 } dns_cache_put;
 
@@ -96,11 +97,14 @@ typedef struct dns_cache_found {
     uint16_t failures;
 } dns_cache_found;
 
+/* How to look up: stale answers too, or for who waited for this answer (no hit: it has not been asked again). */
+enum { DNS_CACHE_SERVE_STALE = 1, DNS_CACHE_JUST_STORED = 2 };
+
 /* Looks up and writes the reply for this client. Fresh answers always; stale ones
- * with `serve_stale` (TTL 30, EDE 3 or 19). Returns the length, 0 for a miss
+ * with DNS_CACHE_SERVE_STALE (TTL 30, EDE 3 or 19). Returns the length, 0 for a miss
  * (found->state is DNS_CACHE_STALE when a stale one is there). */
 size_t dns_cache_answer(dns_cache *cache, const dns_server *server, const dns_client *client, const uint8_t *msg,
-                        const dns_query *q, uint16_t view, uint64_t now, int serve_stale, uint16_t flags,
+                        const dns_query *q, uint16_t view, uint64_t now, int how, uint16_t flags,
                         uint8_t *out, dns_cache_found *found);
 
 /* Hints to memory that `q` will be asked: first its set of the index, then its entry. */

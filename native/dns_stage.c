@@ -213,6 +213,16 @@ static int ask_view(dns_stage *s, dns_view *view, const dns_client *client, cons
             return (int)len;
         }
     }
+    if (q->flags & DNS_RD && flags & DNS_RA)
+        for (uint32_t i = 0; i < view->forwards; i++) {
+            dns_forward *f = view->forward[i];
+            if (!f)
+                break;
+            if (dns_forward_takes(f, q)) {
+                notes->forward = f;
+                break;
+            }
+        }
     return view->final ? (int)say(s, client, msg, q, flags, DNS_REFUSED, 20, out) : 0;
 }
 
@@ -234,6 +244,7 @@ static int answer(dns_stage *s, const uint8_t *msg, int rcode, dns_client *clien
     uint32_t meaning = dns_range_find(s->range, s->ranges, ip);
     notes->meaning = meaning;
     notes->python = 0;
+    notes->forward = NULL;
     notes->verified = client->stream || q->cookie >= DNS_COOKIE_GOOD;
     if (s->rrl && !notes->verified && !(meaning & DNS_TRUSTED)) {
         int n = limit(s, client, msg, q, now, meaning & DNS_MAY_RECURSE ? 1 : s->weight, out);
@@ -333,9 +344,89 @@ int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
     s->transports[0] += n > 0;
     if (n > 0)
         return tudp_reply(turn, slot, (uint32_t)n), TUDP_ANSWERED;
+    if (n == 0 && notes->forward) {
+        n = dns_forward_ask(notes->forward, turn, slot, client, q, s->view[notes->meaning & (DNS_VIEWS - 1)].id);
+        s->passed -= n != 0;
+    }
     if (n == 0)
         memcpy(&notes->q, q, offsetof(dns_query, hashes) + (q->labels + 1u) * sizeof q->hashes[0]);
     return n;
+}
+
+/* --- what was asked of others ------------------------------------------------------ */
+
+static int listed(void *self, uint16_t id, const dns_query *q)
+{
+    const dns_stage *s = self;
+    unsigned labels;
+    uint16_t number;
+    for (uint32_t v = 0; v < s->views; v++)
+        for (uint32_t i = 0; s->view[v].id == id && i < s->view[v].lists; i++)
+            if (dns_rules_find(s->view[v].list[i].rules, q, &labels, &number))
+                return 1;
+    return 0;
+}
+
+static void said(void *self, const tudp_turn *turn, const dns_client *client, const dns_query *q, uint64_t waited,
+                 uint16_t rcode)
+{
+    dns_stage *s = self;
+    count(s, DNS_FROM_FORWARD, rcode, DNS_EDE_NONE);
+    s->transports[0]++;
+    if (s->log)
+        dns_log_note(s->log, client, q, turn->wall, waited, DNS_FROM_FORWARD, rcode, DNS_EDE_NONE);
+}
+
+static void due(tudp_stage *stage, tudp_turn *turn)
+{
+    dns_stage *s = stage->self;
+    for (uint32_t i = 0; i < s->forwards; i++) {
+        dns_forward *f = s->forward[i];
+        if (dns_forward_deadline(f) <= turn->now)
+            dns_forward_due(f, turn);
+        stage->held |= f->handed_first != 0;
+    }
+}
+
+static void flush(tudp_stage *stage, tudp_turn *turn)
+{
+    dns_stage *s = stage->self;
+    for (uint32_t i = 0; i < s->forwards; i++)
+        dns_forward_flush(s->forward[i], turn);
+}
+
+static uint64_t deadline(tudp_stage *stage)
+{
+    const dns_stage *s = stage->self;
+    uint64_t next = TUDP_NEVER;
+    for (uint32_t i = 0; i < s->forwards; i++) {
+        uint64_t one = dns_forward_deadline(s->forward[i]);
+        next = one < next ? one : next;
+    }
+    return next;
+}
+
+static void detach(tudp_stage *stage)
+{
+    const dns_stage *s = stage->self;
+    for (uint32_t i = 0; i < s->forwards; i++)
+        dns_forward_detach(s->forward[i]);
+}
+
+int dns_stage_asks(dns_stage *s, dns_forward *f)
+{
+    if (s->forwards == DNS_FORWARDS)
+        return -1;
+    f->self = s;
+    f->listed = listed;
+    f->server = &s->server;
+    f->said = said;
+    s->stage.due = due;
+    s->stage.flush = flush;
+    s->stage.deadline = deadline;
+    s->stage.detach = detach;
+    s->forward[s->forwards++] = f;
+    return 0;
 }
 
 void dns_stage_init(dns_stage *s)

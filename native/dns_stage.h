@@ -8,11 +8,12 @@
 #define DNS_STAGE_H
 
 #include "dns_cache.h"
+#include "dns_forward.h"
 #include "dns_policy.h"
 #include "dns_zone.h"
 #include "tudp.h"
 
-enum { DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES };
+enum { DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_FROM_FORWARD, DNS_SOURCES };
 
 /* A sorted list of address ranges: each begins at `from` and ends where the next
  * begins; `value` is what it means. The first begins at ::. */
@@ -32,6 +33,7 @@ typedef struct dns_listing {
 } dns_listing;
 
 #define DNS_LISTINGS 32
+#define DNS_FORWARDS 8
 
 /* What one group of clients is asked against. */
 typedef struct dns_view {
@@ -39,6 +41,8 @@ typedef struct dns_view {
     dns_cache *cache;        /* or NULL */
     dns_listing list[DNS_LISTINGS];
     uint32_t lists;
+    dns_forward *forward[DNS_FORWARDS]; /* whom to ask what the cache does not know, in order; NULL: the owner's */
+    uint32_t forwards;
     const dns_rules *python; /* names that Python answers first, or NULL */
     dns_cache *shared;       /* of answers that handlers share, or NULL */
     const uint8_t *sharing;  /* for each rule of `python`: whether its handlers shared one */
@@ -111,6 +115,8 @@ typedef struct dns_stage {
     const tudp_slot *parsed_slot; /* which is that of this slot */
     uint64_t parsed_batch;   /* in this batch */
     uint32_t view_ahead;     /* the view that is expected to answer: that of the last */
+    uint32_t forwards;
+    dns_forward *forward[DNS_FORWARDS]; /* all that the views ask */
     uint32_t prefetches;     /* questions to ask again, until Python took them */
     dns_prefetch prefetch[DNS_PREFETCHES];
 } dns_stage;
@@ -121,6 +127,7 @@ typedef struct dns_notes {
     uint32_t meaning;        /* the client's range */
     uint16_t verified;
     uint16_t python;         /* 1 + number of the Python rule that took the name; 0: none */
+    dns_forward *forward;    /* whom to ask; NULL: the owner */
     dns_query q;             /* up to the hashes of its own labels */
 } dns_notes;
 
@@ -130,6 +137,8 @@ void dns_log_note(dns_log *log, const dns_client *client, const dns_query *q, ui
 
 /* Sets the functions and the scratch of s->stage; the rest is zero or set. */
 void dns_stage_init(dns_stage *s);
+/* One more forwarder that views may ask, before the stage is attached. -1: there are too many. */
+int dns_stage_asks(dns_stage *s, dns_forward *f);
 /* tudp_stage.take */
 int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot);
 /* What take() knew of a passed datagram. */

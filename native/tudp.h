@@ -141,12 +141,13 @@ struct tudp_turn {
     const tudp_ops *ops;
     uint64_t batch;     /* number of the received batch: a slot is another datagram in another batch */
     const tudp_slot *next; /* received after the one in take(), its data and len to look ahead in; or NULL */
+    uint64_t held;      /* datagrams that stages keep beyond their turn: part of what is in flight */
 };
 
 /* What take() returns. */
 #define TUDP_PASS 0     /* next stage, or Python */
 #define TUDP_ANSWERED 1 /* finished here; the turn counts HANDLED */
-#define TUDP_HELD 2     /* kept for deliver() or longer; the stage counts its word itself, later */
+#define TUDP_HELD 2     /* kept for deliver() or longer; the stage counts its word itself, later; beyond the turn it counts in turn->held */
 #define TUDP_DROP(word) (-(int)(word)) /* dropped; the turn counts the word */
 
 /* A native stage. The struct belongs to the stage object, which hands it out in

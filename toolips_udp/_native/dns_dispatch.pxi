@@ -4,8 +4,6 @@ from asyncio import CancelledError, current_task
 
 from cpython.ref cimport Py_XDECREF, PyObject
 
-from .endpoint cimport Connection
-
 cdef extern from "Python.h":
     const int PYGEN_RETURN
     const int PYGEN_NEXT

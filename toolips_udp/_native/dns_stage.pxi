@@ -2,11 +2,9 @@
 
 from cpython.pycapsule cimport PyCapsule_New
 
-from .tudp cimport TUDP_CAPSULE, tudp_slot, tudp_stage, tudp_turn
-
 cdef extern from "dns_stage.h" nogil:
     enum:
-        DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_SOURCES, DNS_VIEWS, DNS_LISTINGS, DNS_SHARED
+        DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_FROM_FORWARD, DNS_SOURCES, DNS_VIEWS, DNS_LISTINGS, DNS_FORWARDS, DNS_SHARED
         DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TRUSTED, DNS_SILENT
     ctypedef struct dns_range:
         uint8_t start "from"[16]
@@ -19,7 +17,8 @@ cdef extern from "dns_stage.h" nogil:
         const dns_zones *zones
         dns_cache *cache
         dns_listing list[32]
-        uint32_t lists
+        uint32_t lists, forwards
+        dns_forward *forward[8]
         const dns_rules *python
         dns_cache *shared
         const uint8_t *sharing
@@ -50,7 +49,9 @@ cdef extern from "dns_stage.h" nogil:
         dns_range *range
         uint32_t views
         dns_view view[64]
-        uint64_t answers[5][32]
+        uint32_t forwards
+        dns_forward *forward[8]
+        uint64_t answers[6][32]
         uint64_t transports[2]
         uint64_t passed, limited, slipped
         uint8_t limited_ip[16]
@@ -65,6 +66,7 @@ cdef extern from "dns_stage.h" nogil:
         uint16_t verified, python
         dns_query q
     void dns_stage_init(dns_stage *s)
+    int dns_stage_asks(dns_stage *s, dns_forward *f)
     dns_notes *dns_stage_notes(const dns_stage *s, const tudp_slot *slot)
     int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t *ip,
                          uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
@@ -83,6 +85,9 @@ MAY_QUERY, MAY_RECURSE, TRUSTED, SILENT = DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TR
 SHARED = DNS_SHARED
 
 
+cdef class Stage
+
+
 cdef void deliver_prefetches(tudp_stage *stage, tudp_turn *turn) noexcept with gil:
     cdef dns_stage *s = <dns_stage *>stage.self
     cdef Stage self = <Stage>s.owner
@@ -93,6 +98,11 @@ cdef void deliver_prefetches(tudp_stage *stage, tudp_turn *turn) noexcept with g
         try:
             if self.prefetch is not None:
                 self.prefetch(PyBytes_FromStringAndSize(<char *>s.prefetch[i].octets, s.prefetch[i].len))
+        except BaseException as error:
+            sys.excepthook(type(error), error, error.__traceback__)
+    for i in range(s.forwards):
+        try:
+            deliver_handed(self, s.forward[i], i)
         except BaseException as error:
             sys.excepthook(type(error), error, error.__traceback__)
 
@@ -141,7 +151,7 @@ cdef class Log:
         return found
 
 
-SOURCES = ("zone", "cache", "python", "policy", "server")
+SOURCES = ("zone", "cache", "python", "policy", "server", "forward")
 
 
 cdef class Stage:
@@ -157,13 +167,17 @@ cdef class Stage:
     cdef RateLimit limit
     cdef Log log
     cdef dict kept
+    cdef list asked
     cdef public object prefetch  # called with a question (bytes) that is worth asking again
+    cdef public object handed    # called with (connection, number of the forwarder, why, number of the upstream) for what a forwarder gives back
+    cdef public Endpoint endpoint  # whose stage this is; for `handed` and `upstream_ready`
 
     def __cinit__(self, Server server not None, ranges=None, RateLimit limit=None):
         dns_stage_init(&self.s)
         self.s.owner = <void *>self
         self.s.stage.deliver = deliver_prefetches
         self.kept = {}
+        self.asked = []
         self.set_server(server)
         self.set_ranges(ranges or [(bytes(16), MAY_QUERY)])
         self.set_limit(limit)
@@ -208,14 +222,31 @@ cdef class Stage:
         self.s.range = made
         self.s.ranges = n
 
+    def add_forwarder(self, Forwarder forwarder not None):
+        """A forwarder that views may ask; before the stage is attached, and for good."""
+        if dns_stage_asks(&self.s, forwarder.f) < 0:
+            raise ValueError(f"a stage has at most {DNS_FORWARDS} forwarders.")
+        self.asked.append(forwarder)
+
+    def upstream_ready(self):
+        """Replies have come: read them now. For the loop, when a forwarder's descriptor is readable."""
+        cdef uint32_t i
+        for i in range(self.s.forwards):
+            self.s.forward[i].ready = 1
+        if self.endpoint is not None:
+            self.endpoint.pulse()
+
     def set_view(self, int number, *, Zones zones=None, Cache cache=None, lists=(), Rules python=None,
                  int id=0, bint recursive=False, bint final=False, bint closed=False, bint note_blocked=False,
                  bint zones_first=False, Cache shared=None, bytearray sharing=None, bint whole_any=False,
-                 bint generous=False):
+                 bint generous=False, forwards=()):
         """What one group of clients is asked against, swapped in as a whole.
 
         `lists` are groups of `(rules, action, ede)`, one group for a blocklist: within a group an allow rule of any list
         wins; NXDOMAIN in a list means the group's `action`. They stand before the zones, or behind (`zones_first`).
+
+        `forwards` are asked in their order for names of their zones that the cache does not know; None stands
+        for one whose names are Python's.
 
         `python` are names (ASK_PYTHON rules, numbered by `list`) that Python answers first; `final`: nothing stands behind C, so that
         REFUSED is its to say; `closed`: Python sees every question; `note_blocked`: so it does every blocked one.
@@ -243,6 +274,11 @@ cdef class Stage:
             if group:
                 view.list[n - 1].ends = 1
         view.lists = n
+        if len(forwards) > DNS_FORWARDS or any(one is not None and one not in self.asked for one in forwards):
+            raise ValueError(f"a view asks at most {DNS_FORWARDS} forwarders, of its own stage.")
+        for one in forwards:
+            view.forward[view.forwards] = (<Forwarder>one).f if one is not None else NULL
+            view.forwards += 1
         view.python = python.r if python is not None else NULL
         view.id, view.recursive, view.final, view.closed = id, recursive, final, closed
         view.note_blocked, view.zones_first = note_blocked, zones_first
@@ -291,9 +327,10 @@ cdef class Stage:
         cdef int source, rcode
         answers = {}
         rcodes = {}
-        sources = dict.fromkeys(("zone", "cache", "policy", "server", "python"), 0)
+        sources = dict.fromkeys(("zone", "cache", "policy", "server", "python", "forward"), 0)
         for source, name in ((DNS_FROM_ZONE, "zone"), (DNS_FROM_CACHE, "cache"), (DNS_FROM_POLICY, "policy"),
-                             (DNS_FROM_SERVER, "server"), (DNS_FROM_PYTHON, "python")):
+                             (DNS_FROM_SERVER, "server"), (DNS_FROM_PYTHON, "python"),
+                             (DNS_FROM_FORWARD, "forward")):
             for rcode in range(32):
                 if s.answers[source][rcode]:
                     answers[rcode, name] = s.answers[source][rcode]
@@ -307,3 +344,19 @@ cdef class Stage:
             "cookies": {"client": s.cookies[1], "bad": s.cookies[2], "good": s.cookies[3] + s.cookies[4]},
             "passed": s.passed, "limited": s.limited, "slipped": s.slipped,
         }
+
+
+cdef int deliver_handed(Stage self, dns_forward *f, uint32_t which) except -1:
+    """Questions that C gives back: each becomes a connection in flight."""
+    cdef const dns_waiter *w = dns_forward_handed(f)
+    cdef Endpoint endpoint = self.endpoint
+    cdef Connection c
+    while w != NULL:
+        if endpoint is not None and self.handed is not None:
+            c = endpoint.new_connection()
+            c._packet = PyBytes_FromStringAndSize(<const char *>w.packet, w.len)
+            c.peer, c.local, c.now_ns, c.bytes_in = w.peer, w.local, w.came, w.len
+            endpoint.begun += 1
+            self.handed(c, which, w.reason, w.upstream)
+        w = dns_forward_handed(f)
+    return 0

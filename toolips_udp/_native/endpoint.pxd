@@ -85,7 +85,7 @@ cdef class Endpoint:
     cdef object stepper, pick, context, base_context
     cdef bint stepping
     cdef PyObject *running
-    cdef readonly Py_ssize_t in_flight
+    cdef Py_ssize_t begun             # datagrams whose handlers have not ended
     cdef Py_ssize_t async_in_flight
     cdef public Py_ssize_t max_async
     cdef ClientTable sessions

@@ -370,10 +370,10 @@ cdef class Endpoint:
             return TUDP_HANDLED
         if target.kind != ASYNC:
             c.leave()
-            self.in_flight += 1
+            self.begun += 1
             if self.pipeline.submit(c, target.handler):
                 return -1
-            self.in_flight -= 1
+            self.begun -= 1
             return TUDP_QUEUE_FULL
         if self.async_in_flight >= self.max_async:
             return TUDP_QUEUE_FULL
@@ -391,7 +391,7 @@ cdef class Endpoint:
             return TUDP_HANDLED
         self.stop_stepping()
         c.leave()
-        self.in_flight += 1
+        self.begun += 1
         self.async_in_flight += 1
         self.pipeline.continue_async(c, target.handler, coro, yielded)
         return -1
@@ -422,7 +422,7 @@ cdef class Endpoint:
 
     def finished(self, Connection c, str word, bint was_async=True):
         """The handler of a datagram that was in flight has ended: count it under `word`."""
-        self.in_flight -= 1
+        self.begun -= 1
         if was_async:
             self.async_in_flight -= 1
         self.b.turn.counters[<int>NUMBERS[word]] += 1
@@ -792,6 +792,11 @@ cdef class Endpoint:
         """When a stage wants to be woken, in seconds of the monotonic clock, or None."""
         cdef uint64_t next = tudp_batch_deadline(self.b)
         return None if next == TUDP_NEVER else next / 1e9
+
+    @property
+    def in_flight(self):
+        """Datagrams whose handler has not ended, or that a stage keeps."""
+        return self.begun + <Py_ssize_t>self.b.turn.held
 
     @property
     def waiting(self):

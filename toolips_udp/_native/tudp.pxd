@@ -100,6 +100,7 @@ cdef extern from "tudp.h" nogil:
         uint64_t *counters
         void *endpoint
         const tudp_ops *ops
+        uint64_t held
 
     ctypedef struct tudp_stage:
         uint32_t abi

@@ -8,7 +8,7 @@ result, zone, names.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import names, rrtypes
 from .result import Result
@@ -100,6 +100,11 @@ class AnswerCache:
         stale = 0.0 if failures else self.stale
         entry = Entry(key, result, now, ttl, stale if not failures else FAILURE_MOST)
         entry.failures = failures
+        return self.keep(entry)
+
+    def keep(self, entry: Entry) -> bool:
+        """Take an entry in, in place of one with its key; False when it is too large."""
+        key = entry.key
         again = self._drop(key)
         if entry.size > self.most // 8:
             return False
@@ -167,6 +172,37 @@ class AnswerCache:
             f"{names.to_text(k.name)} {rrtypes.type_name(k.qtype)} {max(0, round(e.fresh_until - now))} "
             f"{rrtypes.rcode_name(e.result.rcode)}{' do' * k.do}{' view=' * bool(k.view)}{k.view}"
             for k, e in [*self.small.items(), *self.main.items()]
+        ]
+
+
+class StageCache:
+    """What the native stage keeps, as commands and metrics look at a cache."""
+
+    def __init__(self, native: Any) -> None:
+        self.native = native
+
+    def __len__(self) -> int:
+        return len(self.native)
+
+    @property
+    def used(self) -> int:
+        """Octets taken."""
+        return int(self.native.used)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return {word: self.native.counters[word] for word in ("hits", "misses", "stale", "evictions", "stored")}
+
+    def flush(self, name: bytes | None = None, *, tree: bool = False, qtype: int | None = None) -> int:
+        """Forget everything, a name, or a name and all below it. Returns how many entries."""
+        return int(self.native.flush(name, tree=tree, type=qtype or 0))
+
+    def dump(self, now: float) -> list[str]:
+        """One line for each entry: name, type, seconds left, rcode."""
+        return [
+            f"{names.to_text(name)} {rrtypes.type_name(qtype)} {max(0, round(stored + fresh - now))} "
+            f"{rrtypes.rcode_name(rcode)}{' do' * do}{' view=' * bool(view)}{view or ''}"
+            for name, qtype, rcode, stored, fresh, do, cd, view, hits in self.native
         ]
 
 

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 from ..errors import FormatError
 from ..servers.control import command
 from . import names, rrtypes
-from .cache import AnswerCache
+from .cache import AnswerCache, StageCache
 from .querylog import QueryLog, Tally
 
 if TYPE_CHECKING:
     from .service import Service
 
 
-def _caches(service: Service) -> list[AnswerCache]:
+def _caches(service: Service) -> list[AnswerCache | StageCache]:
+    """The stage's cache, which has what all forwarders said; without it, those of the forwarders."""
+    if service.half is not None and service.half.cache is not None:
+        return [StageCache(service.half.cache)]
     return [step.cache for step in service.every_step() if hasattr(step, "cache")]
 
 
@@ -141,8 +144,9 @@ def flush(service: Service, name: str | None, tree: bool, rtype: str | None) -> 
     wire = names.from_text(name) if name is not None else None
     number = rrtypes.type_number(rtype) if rtype else None
     count = sum(c.flush(wire, tree=tree, qtype=number) for c in _caches(service))
-    if service.half is not None:
-        service.half.flush(wire, tree=tree, rtype=number or 0)
+    for step in service.every_step():
+        if hasattr(step, "cache"):
+            step.cache.flush(wire, tree=tree, qtype=number)
     return f"{count} entries forgotten"
 
 

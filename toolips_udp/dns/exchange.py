@@ -136,11 +136,14 @@ class Exchange:
         waits = [a.timeout_at for a in self.attempts if not a.over]
         return min([self.deadline, self.hedge_at, *waits])
 
-    def start(self, now: float) -> list[Attempt]:
+    def start(self, now: float, by_tcp: Upstream | None = None, both: bool = False) -> list[Attempt]:
+        """Begin; with `by_tcp`, at this upstream over TCP, since it was truncated by UDP (`both`: or forged)."""
         self.deadline = now + WHOLE
         if self.budget:
             self.budget.asked(now)
-        made = self._next(now)
+        made = self._send(by_tcp, "tcp", now) if by_tcp is not None else []
+        if both or not made:
+            made += self._next(now)
         if len(self.order) > 1 and self.budget is not None and made:
             first = made[0].upstream
             self.hedge_at = now + max(LEAST_HEDGE, self.hedge if self.hedge is not None else first.p95)
@@ -257,9 +260,7 @@ class Exchange:
         if attempt.edns:
             message.udp_size, message.do = edns.UDP_SIZE, self.do
             if transport == "udp":
-                if not upstream.client_cookie:
-                    upstream.client_cookie = self.rng.getrandbits(64).to_bytes(8, "big")
-                message.options[edns.COOKIE] = upstream.client_cookie + upstream.server_cookie
+                message.options[edns.COOKIE] = upstream.cookie_for(self.rng) + upstream.server_cookie
         attempt.packet = message.encode()
         if transport in ("tls", "https") and attempt.edns:
             message.options[edns.PADDING] = bytes(-(len(attempt.packet) + 4) % 128)

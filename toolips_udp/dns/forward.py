@@ -10,7 +10,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from . import names, rrtypes
 from .belief import believed
@@ -38,6 +38,14 @@ class Network(Protocol):
     def later(self, delay: float, fn: Callable[[], Any]) -> Callable[[], Any]: ...
 
 
+class Hint(NamedTuple):
+    """What C knows of a question that it gives back: since when its client waits, and whom to ask by TCP (by UDP too)."""
+
+    since: float
+    by_tcp: Upstream | None
+    both: bool
+
+
 class Flight:
     """One exchange on its way and those who wait for it."""
 
@@ -50,8 +58,9 @@ class Flight:
         self.timer: Callable[[], Any] | None = None
         self.landed = False
 
-    def begin(self) -> None:
-        self._do(self.exchange.start(self.forward.clock()))
+    def begin(self, hint: Hint | None = None) -> None:
+        now = self.forward.clock()
+        self._do(self.exchange.start(now, hint.by_tcp, hint.both) if hint else self.exchange.start(now))
 
     def _do(self, attempts: list[Attempt]) -> None:
         network = self.forward.network
@@ -126,6 +135,9 @@ class Forward:
         self.network: Network
         self.counters = dict.fromkeys(("coalesced", "prefetched", "upstream", "refused"), 0)
         self.probes: set[int] = set()
+        self.hints: dict[Key, Hint] = {}
+        self.remembered: Callable[[bytes, Key, bytes, float], Entry | None] | None = None
+        """Expired answers that C keeps."""
 
     def start(self, service: Any) -> None:
         """Called when the service starts."""
@@ -147,6 +159,10 @@ class Forward:
         now = self.clock()
         key = Key(query.key, query.qtype, query.do, query.cd, q.view)
         entry = self.cache.find(key, now)
+        if entry is None and self.remembered is not None:
+            entry = self.remembered(query.packet, key, self.zone, now)
+            if entry is not None:
+                self.cache.keep(entry)
         if entry is not None and now < entry.fresh_until:
             self._prefetch(key, entry, now)
             return aged(entry, now)
@@ -178,13 +194,22 @@ class Forward:
         if first is not None:
             flight.waiting.append(first)
         self.counters["upstream"] += 1
-        self._probe()
-        flight.begin()
+        self.probe()
+        flight.begin(self.hints.pop(key, None))
+
+    def hint(self, key: Key, hint: Hint) -> None:
+        """C gives this question back; the next flight for it begins with what C knows."""
+        if len(self.hints) >= MOST_FLIGHTS:
+            self.hints.clear()  # of questions that never came to a flight
+        self.hints.setdefault(key, hint)
 
     async def _wait(self, key: Key, entry: Entry | None, q: Question) -> Result:
         known = self.flights.get(key)
+        hint = self.hints.get(key)
+        since = hint.since if hint is not None else self.clock()
         if known is not None:
             self.counters["coalesced"] += 1
+            self.hints.pop(key, None)
         if (known is None and len(self.flights) >= MOST_FLIGHTS) or (
             known and len(known.waiting) >= MOST_WAITING
         ):
@@ -199,7 +224,8 @@ class Forward:
         timer: Callable[[], Any] | None = None
         if entry is not None and not entry.failures and not future.done():
             # stale data is better than a long wait (RFC 8767)
-            timer = self.network.later(STALE_AFTER, partial(self._stale, future, entry))
+            left = max(0.0, STALE_AFTER - (self.clock() - since))
+            timer = self.network.later(left, partial(self._stale, future, entry))
         try:
             result = await future
         finally:
@@ -233,7 +259,7 @@ class Forward:
             if not future.done():
                 future.set_result(result)
 
-    def _probe(self) -> None:
+    def probe(self) -> None:
         """Ask servers that are down whether they are back (F2)."""
         now = self.clock()
         for upstream in self.group.upstreams:

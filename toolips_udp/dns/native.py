@@ -26,6 +26,7 @@ from .access import Prefixes
 from .answering import RECURSERS
 from .answers import RR, Answer
 from .cache import Key
+from .forward_native import Forwarders
 from .handlers import Handler, HandlerFailed
 from .query import Query, parse_query
 from .question import QuestionVerbs
@@ -133,6 +134,7 @@ class NativeHalf:
         self._limited = 0
         self._told: dict[str, float] = {}
         self._sharing = bytearray()
+        self.forwarders = Forwarders(self)
         self.stage.prefetch = self._prefetch
         self._again: set[asyncio.Task[None]] = set()
         self._secrets = secrets
@@ -158,8 +160,10 @@ class NativeHalf:
             elif touched is None and changed is not None and self._changed not in changed:
                 changed.append(self._changed)
         self.watch()
+        self.forwarders.start(self._loop)
 
     def stop(self) -> None:
+        self.forwarders.stop(self._loop)
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop = None
@@ -257,6 +261,7 @@ class NativeHalf:
                 "zones_first": bool(steps) and hasattr(steps[0], "zones"),
                 "final": len(steps) == len(whole),
                 "cache": self.cache if self.forwards else None,
+                "forwards": self.forwarders.behind(steps, whole),
                 "python": rules,
                 "shared": self.cache,
                 "sharing": sharing if rules is not None else None,

@@ -93,6 +93,12 @@ class Upstream:
         self.failures = self.good = 0
         self.probe_wait = 1.0
 
+    def cookie_for(self, rng: random.Random) -> bytes:
+        """Our client cookie for this server (F6), made when first asked for."""
+        if not self.client_cookie:
+            self.client_cookie = rng.getrandbits(64).to_bytes(8, "big")
+        return self.client_cookie
+
     def answered(self, rtt: float, measured: bool = True) -> None:
         """An answer came after `rtt` seconds."""
         if measured:
