@@ -191,7 +191,9 @@ class StageCache:
 
     @property
     def counters(self) -> dict[str, int]:
-        return {word: self.native.counters[word] for word in ("hits", "misses", "stale", "evictions", "stored")}
+        return {
+            word: self.native.counters[word] for word in ("hits", "misses", "stale", "evictions", "stored")
+        }
 
     def flush(self, name: bytes | None = None, *, tree: bool = False, qtype: int | None = None) -> int:
         """Forget everything, a name, or a name and all below it. Returns how many entries."""

@@ -39,7 +39,7 @@ class Network(Protocol):
 
 
 class Hint(NamedTuple):
-    """What C knows of a question that it gives back: since when its client waits, and whom to ask by TCP (by UDP too)."""
+    """What C knows of a question that it gives back: since when it waits, and whom to ask by TCP (by UDP too)."""
 
     since: float
     by_tcp: Upstream | None
