@@ -47,6 +47,7 @@ dns_forward *dns_forward_new(const uint8_t *zone, size_t zone_len, const dns_ser
     memcpy(f->zone, zone, zone_len);
     f->zone_len = (uint8_t)zone_len;
     f->due = TUDP_NEVER;
+    f->patience = 1;
     for (unsigned i = 0; i < DNS_FORWARD_PORTS; i++)
         f->port[i].fd = -1;
     f->once = dns_cache_new(65536, 0, &cache->key);
@@ -366,12 +367,13 @@ static uint16_t choose(dns_forward *f, uint64_t hash, uint16_t but)
     }
 }
 
-static uint64_t timeout_of(const dns_upstream *u)
+/* F3: two round trips and four variances, within bounds. */
+static uint64_t timeout_of(const dns_forward *f, const dns_upstream *u)
 {
-    uint64_t t = 2 * u->rtt + 4 * u->variance;
-    if (!u->rtt)
-        return DNS_FORWARD_FIRST_TIMEOUT;
-    return t < DNS_FORWARD_LEAST_TIMEOUT ? DNS_FORWARD_LEAST_TIMEOUT : t > DNS_FORWARD_MOST_TIMEOUT ? DNS_FORWARD_MOST_TIMEOUT : t;
+    uint64_t t = u->rtt ? 2 * u->rtt + 4 * u->variance : DNS_FORWARD_FIRST_TIMEOUT;
+    if (t < DNS_FORWARD_LEAST_TIMEOUT)
+        t = DNS_FORWARD_LEAST_TIMEOUT;
+    return (t > DNS_FORWARD_MOST_TIMEOUT ? DNS_FORWARD_MOST_TIMEOUT : t) * f->patience;
 }
 
 static uint64_t key_of(const dns_query *q, uint16_t view)
@@ -493,9 +495,11 @@ int dns_forward_ask(dns_forward *f, tudp_turn *turn, const tudp_slot *slot, cons
     }
     f->window_asked++;
     f->count.questions++;
-    x->timeout_at = now + timeout_of(&f->upstream[upstream]);
+    x->timeout_at = now + timeout_of(f, &f->upstream[upstream]);
     uint64_t hedge = f->upstream[upstream].hedge;
-    x->hedge_at = f->upstreams < 2 ? TUDP_NEVER : now + (hedge < DNS_FORWARD_LEAST_HEDGE ? DNS_FORWARD_LEAST_HEDGE : hedge);
+    if (hedge < DNS_FORWARD_LEAST_HEDGE)
+        hedge = DNS_FORWARD_LEAST_HEDGE;
+    x->hedge_at = f->upstreams < 2 ? TUDP_NEVER : now + hedge;
     uint64_t next = x->hedge_at < x->timeout_at ? x->hedge_at : x->timeout_at;
     if (next < f->due)
         f->due = next;
@@ -634,8 +638,8 @@ static void tick(dns_forward *f, uint64_t now)
             uint16_t other = choose(f, x->hash, x->attempt[0].upstream);
             x->hedge_at = TUDP_NEVER;
             if (other != NONE && may_hedge(f, now) && !attempt(f, number, other, now)) {
-                uint64_t until = now + timeout_of(&f->upstream[other]);
-                f->count.hedged++;
+                uint64_t until = now + timeout_of(f, &f->upstream[other]);
+                f->upstream[other].hedged++;
                 x->timeout_at = until > x->timeout_at ? until : x->timeout_at;
             }
         }

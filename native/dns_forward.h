@@ -63,7 +63,7 @@ typedef struct dns_upstream {
     uint8_t cookie[40];
     /* measured here */
     uint64_t rtt, variance;  /* ns; 0: not known */
-    uint64_t asked, answered, missed;
+    uint64_t asked, answered, missed, hedged;
     uint32_t failures;       /* in a row */
     uint32_t samples;        /* taken in all; the last ones in sample[], us */
     uint32_t sample[DNS_FORWARD_SAMPLES];
@@ -112,7 +112,7 @@ typedef struct dns_forward_out {
 } dns_forward_out;
 
 typedef struct dns_forward_counts {
-    uint64_t questions, coalesced, answered, hedged, handed[8], ignored, full;
+    uint64_t questions, coalesced, answered, handed[8], ignored, full;
 } dns_forward_counts;
 
 typedef struct dns_forward {
@@ -130,6 +130,7 @@ typedef struct dns_forward {
     uint8_t zone[DNS_NAME_MAX + 1], zone_len;
     uint8_t policy, ready;
     uint32_t upstreams, turns;
+    uint32_t patience;       /* timeouts are so many times as long; 1, but for tests on slow machines */
     dns_upstream upstream[DNS_FORWARD_UPSTREAMS];
     uint64_t due;            /* the next timeout or hedge, or TUDP_NEVER */
     uint64_t window;         /* of the hedge budget */

@@ -12,7 +12,7 @@ cdef extern from "dns_forward.h" nogil:
     ctypedef struct dns_forward_calls:
         pass
     ctypedef struct dns_upstream:
-        uint64_t hedge, rtt, variance, asked, answered, missed
+        uint64_t hedge, rtt, variance, asked, answered, missed, hedged
         uint8_t usable, mixed, cookie_len
         uint8_t cookie[40]
         uint32_t failures, samples
@@ -24,10 +24,10 @@ cdef extern from "dns_forward.h" nogil:
         uint16_t len, reason, upstream
         uint8_t packet[320]
     ctypedef struct dns_forward_counts:
-        uint64_t questions, coalesced, answered, hedged, ignored, full
+        uint64_t questions, coalesced, answered, ignored, full
     ctypedef struct dns_forward:
         uint8_t policy, ready
-        uint32_t upstreams, flights
+        uint32_t upstreams, flights, patience
         dns_upstream upstream[16]
         dns_forward_counts count
     dns_forward *dns_forward_new(const uint8_t *zone, size_t zone_len, const dns_server *server, dns_cache *cache,
@@ -114,14 +114,23 @@ cdef class Forwarder:
         u.usable, u.mixed, u.hedge = usable, mixed, <uint64_t>(hedge * 1e9)
 
     def seen(self, int number):
-        """`(asked, answered, missed, failures in a row, rtt, variance)` of an upstream; times in seconds."""
+        """`(asked, answered, missed, hedged, failures in a row, rtt, variance)` of an upstream; times in seconds."""
         cdef dns_upstream *u = self.find(number)
-        return u.asked, u.answered, u.missed, u.failures, u.rtt / 1e9, u.variance / 1e9
+        return u.asked, u.answered, u.missed, u.hedged, u.failures, u.rtt / 1e9, u.variance / 1e9
 
     def samples(self, int number):
         """The last round-trip times, in seconds."""
         cdef dns_upstream *u = self.find(number)
         return [u.sample[i] / 1e6 for i in range(min(u.samples, DNS_FORWARD_SAMPLES))]
+
+    @property
+    def patience(self):
+        """How many times as long as the rules say an upstream may take; 1, but for tests on slow machines."""
+        return self.f.patience
+
+    @patience.setter
+    def patience(self, uint32_t times):
+        self.f.patience = times
 
     @property
     def flights(self):
@@ -131,7 +140,7 @@ cdef class Forwarder:
     @property
     def counters(self):
         cdef dns_forward_counts *n = &self.f.count
-        return {"questions": n.questions, "coalesced": n.coalesced, "answered": n.answered, "hedged": n.hedged,
+        return {"questions": n.questions, "coalesced": n.coalesced, "answered": n.answered,
                 "ignored": n.ignored, "refused": n.full}
 
 

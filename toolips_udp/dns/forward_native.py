@@ -41,7 +41,7 @@ class Asking:
         policy = native.POLICIES.index(forward.group.policy)
         self.native = native.Forwarder(forward.zone, half.server, half.cache, policy=policy)
         self.descriptor = -1
-        self.seen = [(0, 0, 0)] * len(forward.group.upstreams)
+        self.seen = [(0, 0, 0, 0)] * len(forward.group.upstreams)
         self.counted: dict[str, int] = dict.fromkeys(("coalesced", "questions", "refused"), 0)
         for upstream in forward.group.upstreams:
             self.native.add(upstream.address, upstream.cookie_for(forward.rng))
@@ -49,9 +49,10 @@ class Asking:
     def sync(self, now: float, serving: bool) -> None:
         """Take over what C has seen, and tell it whom to ask."""
         for number, upstream in enumerate(self.forward.group.upstreams):
-            asked, answered, missed, failures, rtt, variance = self.native.seen(number)
-            before, self.seen[number] = self.seen[number], (asked, answered, missed)
+            asked, answered, missed, hedged, failures, rtt, variance = self.native.seen(number)
+            before, self.seen[number] = self.seen[number], (asked, answered, missed, hedged)
             upstream.asked += asked - before[0]
+            upstream.hedged += hedged - before[3]
             for _ in range(min(missed - before[2], DOWN_AFTER)):
                 upstream.missed(now)
             if answered > before[1]:
@@ -92,7 +93,7 @@ class Forwarders:
         half.stage.handed = self._handed
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
-        self._syncing = False
+        self._syncing = self._serving = False
 
     def behind(self, steps: Sequence[Any], whole: Sequence[Any]) -> list[Any]:
         """The forwarders that stand right behind the steps that C knows; None for one that it cannot be."""
@@ -121,11 +122,12 @@ class Forwarders:
             return
         if self.half.stage not in endpoint.pipeline.stages:
             return  # the portable transport has no stages
-        self.half.stage.endpoint = endpoint
         for asking in self.numbered:
             asking.descriptor = asking.native.open()
             loop.add_reader(asking.descriptor, self.half.stage.upstream_ready)
+        self._serving = True
         self._watch(loop)
+        self.half.stage.endpoint = endpoint
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         self._sync()
@@ -134,14 +136,14 @@ class Forwarders:
     def _sync(self) -> None:
         self._syncing = False
         now = self.half.service.clock()
-        serving = self.half.stage.endpoint is not None
         for asking in self.numbered:
-            asking.sync(now, serving)
+            asking.sync(now, self._serving)
 
     def stop(self, loop: asyncio.AbstractEventLoop | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self.half.stage.endpoint = None
+        self._serving = False
         self._sync()
         for asking in self.numbered:
             if asking.descriptor >= 0 and loop is not None:

@@ -128,10 +128,14 @@ class Metrics:
             page.add("stream_connections", count, "gauge", transport=transport)
 
     def _seconds(self, page: Page) -> None:
-        """Answers that C gave take microseconds: they are in every bucket and add nothing to the sum."""
+        """Answers that C gave take microseconds: they are in every bucket and add nothing to the sum.
+
+        Not those that it asked an upstream for: `upstream_rtt_seconds` tells what these take.
+        """
         given = {source: list(buckets) for source, buckets in self.seconds.items()}
         for (_, source), count in self._native().get("answers", {}).items():
-            given.setdefault(source, [0] * (len(BOUNDS) + 1))[0] += count
+            if source != "forward":
+                given.setdefault(source, [0] * (len(BOUNDS) + 1))[0] += count
         for source, buckets in sorted(given.items()):
             total = 0
             for bound, count in zip((*map(str, BOUNDS), "+Inf"), buckets, strict=True):
