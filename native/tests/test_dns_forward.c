@@ -1,0 +1,416 @@
+/* Plain C test of dns_forward.c and dns_forward_reply.c, on a network made of memory. */
+#undef NDEBUG
+#define _GNU_SOURCE 1
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../dns_forward.h"
+
+#define FDS 1024
+
+/* --- the system ------------------------------------------------------------------- */
+
+static struct {
+    uint8_t sent[4096][DNS_FORWARD_QUESTION], reply[DNS_FORWARD_SLOT], answers[DNS_FORWARD_SLOT];
+    uint32_t sent_len[4096], number[FDS];
+    int sent_fd[4096], opened, closed, error, sends;
+    uint16_t ports[FDS], upstream[FDS];
+    uint32_t sents, reply_len, reply_fd, answered, answer_len, seed, random_error;
+    uint64_t words[TUDP_WORDS];
+} net;
+
+static int net_open(void *ctx, const tudp_sockaddr *to, uint16_t port, uint32_t number)
+{
+    if (net.error)
+        return net.error;
+    net.ports[net.opened] = port;
+    net.number[net.opened] = number;
+    net.upstream[net.opened] = ntohs(to->in4.sin_port);
+    return net.opened++;
+}
+
+static void net_close(void *ctx, int fd) { net.closed++; }
+
+static int net_ready(void *ctx, uint32_t *numbers, int most)
+{
+    if (!net.reply_len)
+        return 0;
+    numbers[0] = net.number[net.reply_fd];
+    return 1;
+}
+
+static int net_send(void *ctx, int fd, struct mmsghdr *msgs, unsigned n)
+{
+    net.sends++;
+    if (net.error)
+        return net.error;
+    for (unsigned i = 0; i < n; i++) {
+        struct iovec *iov = msgs[i].msg_hdr.msg_iov;
+        memcpy(net.sent[net.sents], iov->iov_base, iov->iov_len);
+        net.sent_len[net.sents] = (uint32_t)iov->iov_len;
+        net.sent_fd[net.sents++] = fd;
+    }
+    return (int)n;
+}
+
+static int net_receive(void *ctx, int fd, struct mmsghdr *msgs, unsigned n)
+{
+    if (net.error)
+        return net.error;
+    if (!net.reply_len || (uint32_t)fd != net.reply_fd)
+        return -EAGAIN;
+    memcpy(msgs[0].msg_hdr.msg_iov->iov_base, net.reply, net.reply_len);
+    msgs[0].msg_len = net.reply_len;
+    net.reply_len = 0;
+    return 1;
+}
+
+static int net_random(void *ctx, void *out, size_t len)
+{
+    uint8_t *p = out;
+    for (size_t i = 0; i < len; i++)
+        p[i] = (uint8_t)((net.seed = net.seed * 1664525u + 1013904223u) >> 24);
+    return net.random_error ? -EIO : 0;
+}
+
+static const dns_forward_calls calls = {NULL, net_open, net_close, net_ready, net_send, net_receive, net_random};
+
+static uint8_t *turn_room(tudp_turn *turn, uint32_t most)
+{
+    static uint8_t room[DNS_FORWARD_SLOT];
+    return room;
+}
+
+static int turn_send(tudp_turn *turn, uint32_t len, const uint8_t *tail, uint32_t tail_len, const tudp_sockaddr *to,
+                     const tudp_local *local)
+{
+    memcpy(net.answers, turn_room(turn, 0), len);
+    net.answer_len = len;
+    net.answered++;
+    return 0;
+}
+
+static void turn_drain(tudp_turn *turn) {}
+
+static const tudp_ops ops = {turn_room, turn_send, turn_drain};
+static tudp_turn turn = {.now = 1000000000u, .counters = net.words, .ops = &ops};
+static const dns_server server = {.key = {{7, 9}}, .udp_max = 1232};
+
+/* --- questions and replies --------------------------------------------------------- */
+
+static dns_forward *made(const char *zone, size_t zone_len, int upstreams)
+{
+    memset(&net, 0, sizeof net);
+    turn.now = 1000000000u;
+    turn.held = 0;
+    dns_forward *f = dns_forward_new((const uint8_t *)zone, zone_len, &server, dns_cache_new(1 << 20, 60, &server.key), &calls);
+    assert(f);
+    for (int i = 0; i < upstreams; i++) {
+        tudp_sockaddr to = {.in4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(i + 1))}};
+        assert(dns_forward_add(f, &to) == i);
+        f->upstream[i].usable = f->upstream[i].mixed = 1;
+        f->upstream[i].hedge = 20000000;
+    }
+    f->policy = DNS_ORDERED;
+    return f;
+}
+
+static void gone(dns_forward *f)
+{
+    dns_cache *cache = f->cache;
+    dns_forward_free(f);
+    dns_cache_free(cache);
+    assert(net.closed == net.opened);
+}
+
+static size_t question(uint8_t *msg, unsigned number)
+{
+    memcpy(msg, "\0\7\1\0\0\1\0\0\0\0\0\0\10", 13);
+    snprintf((char *)msg + 13, 9, "%08x", number);
+    memcpy(msg + 21, "\4test\0\0\1\0\1", 10);
+    return 31;
+}
+
+static int ask(dns_forward *f, unsigned number)
+{
+    uint8_t msg[64];
+    dns_query q;
+    dns_client client = {.ip_len = 4};
+    tudp_slot slot = {.data = msg, .len = (uint32_t)question(msg, number)};
+    assert(dns_query_parse(msg, slot.len, &server.key, &q) == 0 && dns_forward_takes(f, &q));
+    return dns_forward_ask(f, &turn, &slot, &client, &q, 0);
+}
+
+/* The reply to what was sent as number `i`: one A record, TTL 60. */
+static void reply(uint32_t i)
+{
+    memcpy(net.reply, net.sent[i], 31);
+    memcpy(net.reply + 2, "\x81\x80\0\1\0\1\0\0\0\0", 10);
+    memcpy(net.reply + 31, "\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\1\2\3\4", 16);
+    net.reply_len = 47;
+    net.reply_fd = (uint32_t)net.sent_fd[i];
+}
+
+static void arrive(dns_forward *f)
+{
+    f->ready = 1;
+    assert(dns_forward_deadline(f) == 0);
+    dns_forward_due(f, &turn);
+}
+
+static unsigned handed(dns_forward *f, unsigned reason)
+{
+    unsigned n = 0;
+    for (const dns_waiter *w; (w = dns_forward_handed(f)); n++)
+        assert(w->reason == reason && w->len == 31);
+    return n;
+}
+
+static void a_question_goes_out_and_its_reply_comes_back_and_is_kept(void)
+{
+    dns_forward *f = made("", 1, 1);
+    memcpy(f->upstream[0].cookie, "12345678", 8);
+    f->upstream[0].cookie_len = 8;
+    assert(ask(f, 1) == TUDP_HELD && turn.held == 1 && !net.sents);
+    dns_forward_flush(f, &turn);
+    assert(net.sents == 1 && net.sent_len[0] == 31 + 11 + 12 && net.ports[0] >= 1024);
+    reply(0);
+    arrive(f);
+    assert(net.answered == 1 && net.answer_len == 47 && !memcmp(net.answers, "\0\7\x81\x80", 4) && turn.held == 0);
+    assert(net.words[TUDP_HANDLED] == 1 && net.words[TUDP_NATIVE_ANSWERS] == 1);
+    assert(f->cache->entries == 1 && f->flights == 0 && f->upstream[0].answered == 1);
+    gone(f);
+}
+
+static void equal_questions_are_one_and_the_oldest_of_too_many_is_dropped(void)
+{
+    dns_forward *f = made("", 1, 1);
+    for (int i = 0; i < DNS_FORWARD_WAITERS_EACH + 5; i++)
+        assert(ask(f, 1) == TUDP_HELD);
+    dns_forward_flush(f, &turn);
+    assert(net.sents == 1 && net.words[TUDP_QUEUE_FULL] == 5 && turn.held == DNS_FORWARD_WAITERS_EACH);
+    reply(0);
+    arrive(f);
+    assert(net.answered == DNS_FORWARD_WAITERS_EACH && turn.held == 0 && f->cache->count.hits == 0);
+    gone(f);
+}
+
+static void a_wrong_field_is_never_taken(void)
+{
+    for (unsigned at = 0; at < 31; at++) {
+        for (unsigned bit = 0; bit < 8; bit++) {
+            dns_forward *f = made("", 1, 1);
+            if ((at == 2 && bit != 7) || (at == 3) || (at > 5 && at < 12))
+                bit = 8; /* flags and counts are judged elsewhere */
+            ask(f, 1);
+            dns_forward_flush(f, &turn);
+            reply(0);
+            if (bit < 8) {
+                net.reply[at] ^= (uint8_t)(1u << bit);
+                arrive(f);
+                assert(!net.answered && !f->cache->entries);
+                assert(at == 2 || handed(f, DNS_HANDED_MISMATCH) == 1);
+            }
+            gone(f);
+        }
+    }
+}
+
+static void garbage_is_waited_through(void)
+{
+    dns_forward *f = made("", 1, 1);
+    ask(f, 1);
+    dns_forward_flush(f, &turn);
+    for (uint32_t n = 0; n < 12; n++) {
+        reply(0);
+        net.reply_len = n ? n : 1;
+        arrive(f);
+        assert(!net.answered && f->flights == 1);
+    }
+    reply(0);
+    arrive(f);
+    assert(net.answered == 1);
+    gone(f);
+}
+
+/* One reply of odd contents: what is behind the question, from `at`, replaced. */
+static unsigned odd(const char *zone, size_t zone_len, const char *flags, const char *counts, const char *records, size_t len)
+{
+    dns_forward *f = made(zone, zone_len, 1);
+    ask(f, 1);
+    dns_forward_flush(f, &turn);
+    reply(0);
+    memcpy(net.reply + 2, flags, 2);
+    memcpy(net.reply + 6, counts, 6);
+    memcpy(net.reply + 31, records, len);
+    net.reply_len = 31 + (uint32_t)len;
+    arrive(f);
+    const dns_waiter *w = dns_forward_handed(f);
+    unsigned reason = w ? w->reason : 0;
+    assert((w != NULL) == !net.answered);
+    gone(f);
+    return reason;
+}
+
+#define A "\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\1\2\3\4"
+#define OTHER "\3foo\0\0\1\0\1\0\0\0\x3c\0\4\6\6\6\6"
+#define ALIAS "\xc0\x0c\0\5\0\1\0\0\0\x3c\0\5\3foo\0"
+#define ODD(flags, counts, records) odd("", 1, flags, counts, records, sizeof(records) - 1)
+
+static void what_is_odd_is_the_owners(void)
+{
+    assert(ODD("\x81\x80", "\0\1\0\0\0\0", A) == 0);
+    assert(ODD("\x83\x80", "\0\1\0\0\0\0", A) == DNS_HANDED_TRUNCATED);
+    assert(ODD("\x81\x82", "\0\0\0\0\0\0", "") == DNS_HANDED_RCODE);
+    assert(ODD("\x81\x85", "\0\0\0\0\0\0", "") == DNS_HANDED_RCODE);
+    assert(ODD("\x81\x80", "\0\2\0\0\0\0", A OTHER) == DNS_HANDED_ODD);
+    assert(ODD("\x81\x80", "\0\2\0\0\0\0", ALIAS OTHER) == 0);
+    assert(ODD("\x81\x80", "\0\2\0\0\0\0", ALIAS ALIAS) == DNS_HANDED_ODD);
+    assert(ODD("\x81\x80", "\0\2\0\0\0\0", ALIAS A) == DNS_HANDED_ODD);
+    assert(ODD("\x81\x80", "\0\1\0\0\0\1", A OTHER) == 0);
+    assert(ODD("\x81\x80", "\0\1\0\1\0\0", A OTHER) == 0);
+    assert(ODD("\x81\x80", "\0\2\0\0\0\0", A) == DNS_HANDED_ODD);
+    assert(ODD("\x81\x80", "\0\1\0\0\0\0", "\xc0\x0c\0\1\0\1\0\0\0\x3c\0\5\1\2\3\4\5") == DNS_HANDED_ODD);
+    assert(odd("\4test", 6, "\x81\x80", "\0\2\0\0\0\0", ALIAS OTHER, sizeof(ALIAS OTHER) - 1) == DNS_HANDED_ODD);
+    /* BADCOOKIE in the OPT */
+    assert(ODD("\x81\x87", "\0\0\0\0\0\1", "\0\0\x29\4\xd0\1\0\0\0\0\0") == DNS_HANDED_RCODE);
+}
+
+static void what_is_not_asked_for_is_not_given(void)
+{
+    dns_forward *f = made("", 1, 1);
+    ask(f, 1);
+    dns_forward_flush(f, &turn);
+    reply(0);
+    memcpy(net.reply + 6, "\0\1\0\1\0\1", 6);
+    memcpy(net.reply + 47, OTHER OTHER, 38);
+    net.reply_len = 85;
+    arrive(f);
+    assert(net.answered == 1 && net.answer_len == 47 && !memcmp(net.answers + 6, "\0\1\0\0\0\0", 6));
+    gone(f);
+}
+
+static void time_hands_back_and_takes_a_server_out(void)
+{
+    dns_forward *f = made("", 1, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        assert(f->upstream[0].usable && ask(f, i) == TUDP_HELD);
+        dns_forward_flush(f, &turn);
+        turn.now = dns_forward_deadline(f);
+        assert(turn.now != TUDP_NEVER);
+        dns_forward_due(f, &turn);
+        assert(handed(f, DNS_HANDED_TIMEOUT) == 1 && dns_forward_deadline(f) == TUDP_NEVER && turn.held == 0);
+    }
+    assert(!f->upstream[0].usable && ask(f, 9) == 0);
+    reply(0); /* late: it only tells the time it took */
+    arrive(f);
+    assert(!net.answered && f->upstream[0].answered == 1 && f->upstream[0].failures == 0);
+    gone(f);
+}
+
+static void a_slow_server_is_hedged_by_the_next(void)
+{
+    dns_forward *f = made("", 1, 2);
+    ask(f, 1);
+    dns_forward_flush(f, &turn);
+    turn.now += 20000000;
+    assert(dns_forward_deadline(f) == turn.now);
+    dns_forward_due(f, &turn);
+    dns_forward_flush(f, &turn);
+    assert(net.sents == 2 && net.upstream[net.sent_fd[0]] == 1 && net.upstream[net.sent_fd[1]] == 2);
+    ask(f, 2);
+    dns_forward_flush(f, &turn);
+    turn.now += 20000000;
+    dns_forward_due(f, &turn);
+    dns_forward_flush(f, &turn);
+    assert(net.sents == 3 && f->upstream[1].hedged == 1); /* one in twenty, and one always */
+    reply(1);
+    arrive(f);
+    assert(net.answered == 1);
+    reply(0);
+    arrive(f);
+    assert(net.answered == 1 && f->upstream[0].answered == 1);
+    gone(f);
+}
+
+static void errors_of_the_system_are_the_owners(void)
+{
+    dns_forward *f = made("", 1, 1);
+    net.random_error = 1;
+    assert(ask(f, 1) == 0 && turn.held == 0 && f->flights == 0);
+    net.random_error = 0;
+    net.error = -EMFILE;
+    assert(ask(f, 1) == 0 && turn.held == 0 && f->flights == 0);
+    net.error = 0;
+    for (unsigned i = 0; i < 40; i++)
+        assert(ask(f, i) == TUDP_HELD);
+    net.error = -ECONNREFUSED;
+    dns_forward_flush(f, &turn);
+    turn.now++;
+    dns_forward_due(f, &turn);
+    net.error = 0;
+    assert(handed(f, DNS_HANDED_REFUSED) == 40 && turn.held == 0);
+    gone(f);
+}
+
+static void memory_is_bounded_and_given_back(void)
+{
+    dns_forward *f = made("", 1, 1);
+    unsigned held = 0, passed = 0;
+    for (unsigned i = 0; i < DNS_FORWARD_FLIGHTS + 100; i++) {
+        int said = ask(f, i);
+        held += said == TUDP_HELD;
+        passed += said != TUDP_HELD;
+        if (net.sents > 4000)
+            net.sents = 0;
+    }
+    assert(held == DNS_FORWARD_FLIGHTS && passed == 100 && f->open_ports <= DNS_FORWARD_PORTS);
+    turn.now = dns_forward_deadline(f);
+    dns_forward_due(f, &turn);
+    assert(handed(f, DNS_HANDED_TIMEOUT) == held && turn.held == 0 && f->flights == 0);
+    f->upstream[0].usable = 1;
+    assert(ask(f, 1) == TUDP_HELD);
+    dns_forward_detach(f);
+    assert(net.words[TUDP_STOPPING] == 1);
+    gone(f);
+}
+
+static void a_zone_bounds_what_is_asked(void)
+{
+    static const char name[] = "\1x\4corp\4test";
+    dns_forward *f = made("\4corp\4test", 11, 1);
+    dns_query q;
+    memset(&q, 0, sizeof q);
+    q.qclass = DNS_IN;
+    q.qtype = DNS_A;
+    dns_query_name(&q, (const uint8_t *)name, sizeof name, &server.key);
+    assert(dns_forward_takes(f, &q));
+    dns_query_name(&q, (const uint8_t *)name + 2, sizeof name - 2, &server.key);
+    assert(dns_forward_takes(f, &q));
+    dns_query_name(&q, (const uint8_t *)"\6x\4corp\4test", 13, &server.key);
+    assert(!dns_forward_takes(f, &q));
+    dns_query_name(&q, (const uint8_t *)"\4test", 6, &server.key);
+    assert(!dns_forward_takes(f, &q));
+    dns_query_name(&q, (const uint8_t *)name, sizeof name, &server.key);
+    q.qtype = DNS_ANY;
+    assert(!dns_forward_takes(f, &q));
+    gone(f);
+}
+
+int main(void)
+{
+    a_question_goes_out_and_its_reply_comes_back_and_is_kept();
+    equal_questions_are_one_and_the_oldest_of_too_many_is_dropped();
+    a_wrong_field_is_never_taken();
+    garbage_is_waited_through();
+    what_is_odd_is_the_owners();
+    what_is_not_asked_for_is_not_given();
+    time_hands_back_and_takes_a_server_out();
+    a_slow_server_is_hedged_by_the_next();
+    errors_of_the_system_are_the_owners();
+    memory_is_bounded_and_given_back();
+    a_zone_bounds_what_is_asked();
+    return 0;
+}
