@@ -163,7 +163,10 @@ static void retire(dns_forward *f, dns_upstream *u, unsigned at)
 }
 
 /* RFC 5452: any port but the system's, and those whose replies are filtered or mean something else. */
-static int denied(uint16_t port) { return port < 1024 || port == 1900 || port == 5353 || port == 5355 || port == 11211; }
+static int denied(uint16_t port)
+{
+    return port < 1024 || port == 1900 || port == 5353 || port == 5355 || port == 11211;
+}
 
 static int open_port(dns_forward *f, uint16_t upstream, uint64_t now)
 {
@@ -378,7 +381,8 @@ static uint64_t timeout_of(const dns_forward *f, const dns_upstream *u)
 
 static uint64_t key_of(const dns_query *q, uint16_t view)
 {
-    uint64_t more = (uint64_t)q->qtype << 32 | (uint64_t)view << 8 | (q->dnssec_ok ? 1u : 0) | (q->flags & DNS_CD ? 2u : 0);
+    unsigned bits = (q->dnssec_ok ? 1u : 0) | (q->flags & DNS_CD ? 2u : 0);
+    uint64_t more = (uint64_t)q->qtype << 32 | (uint64_t)view << 8 | bits;
     return dns_mix(q->hash ^ more, 0x9e3779b97f4a7c15u);
 }
 

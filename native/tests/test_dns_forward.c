@@ -105,7 +105,8 @@ static dns_forward *made(const char *zone, size_t zone_len, int upstreams)
     memset(&net, 0, sizeof net);
     turn.now = 1000000000u;
     turn.held = 0;
-    dns_forward *f = dns_forward_new((const uint8_t *)zone, zone_len, &server, dns_cache_new(1 << 20, 60, &server.key), &calls);
+    dns_cache *cache = dns_cache_new(1 << 20, 60, &server.key);
+    dns_forward *f = dns_forward_new((const uint8_t *)zone, zone_len, &server, cache, &calls);
     assert(f);
     for (int i = 0; i < upstreams; i++) {
         tudp_sockaddr to = {.in4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)(i + 1))}};
@@ -236,7 +237,8 @@ static void garbage_is_waited_through(void)
 }
 
 /* One reply of odd contents: what is behind the question, from `at`, replaced. */
-static unsigned odd(const char *zone, size_t zone_len, const char *flags, const char *counts, const char *records, size_t len)
+static unsigned odd(const char *zone, size_t zone_len, const char *flags, const char *counts, const char *records,
+                    size_t len)
 {
     dns_forward *f = made(zone, zone_len, 1);
     ask(f, 1);
