@@ -55,8 +55,9 @@ fuzz:
 	$(PY) native/run.py fuzz --seconds $(SECONDS_ALL)
 
 # The long ones go on where they stopped and add to tests/ledger.jsonl.
-fuzz-long:
+fuzz-long: build
 	$(PY) native/run.py fuzz --seconds $$(($(MINUTES) * 60)) --ledger
+	$(BIN)/python tests/fuzz_messages.py --minutes $(MINUTES)
 soak: build
 	$(BIN)/python tests/soak.py --minutes $(MINUTES)
 farm: build

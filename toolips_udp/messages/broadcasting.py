@@ -12,7 +12,11 @@ class Counts(NamedTuple):
     """What became of a broadcast. Their sum is the number of clients that were logged in."""
 
     delivered: int
-    """Handed to the client's link, which brings it in order or ends."""
+    """Handed to the client's connection, which brings it in order, again when it is lost, or ends (`on_leave`).
+
+    No acknowledgement is waited for: a broadcast would take as long as its slowest client. Who must know that a
+    client's program has it asks for a reply: `server.message_later`.
+    """
     queued: int
     """The client is slow; it waits in this server's queue for that client."""
     failed: int

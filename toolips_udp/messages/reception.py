@@ -1,6 +1,6 @@
 """Reception: who comes to a server, is let in, and goes. The half of `Messages` that clients see.
 
-Above remotes, protocols and the throttle. Everything runs on the server's loop, but `on_loop` and the decorators.
+Above remotes, protocols and the throttle. Everything runs on the server's loop, but `on_loop`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from ..extensions.base import Extension
 from .carriers.link import Link
@@ -27,7 +27,6 @@ from .remote import Executions, Remote
 from .running import Running
 from .throttle import Throttle
 
-F = TypeVar("F", bound=Callable[..., Any])
 STRANGERS = 1024
 """Connections that have not logged in; one more is refused."""
 NOT_LET_IN = {
@@ -75,35 +74,6 @@ class Reception(Extension):
         self._hooks: dict[str, Callable[..., Any]] = {}
         self._ticker: asyncio.TimerHandle | None = None
         self._next_beat = 0.0
-
-    # ---- what users call ----
-
-    def on_join(self, fn: F) -> F:
-        """`f(client)` when a client has logged in."""
-        self._hooks["on_join"] = fn
-        return fn
-
-    def on_leave(self, fn: F) -> F:
-        """`f(client, word)` when a client that had logged in has gone."""
-        self._hooks["on_leave"] = fn
-        return fn
-
-    def status(self) -> list[dict[str, Any]]:
-        """A snapshot of clients: id, address, state, version, seconds, in_flight, queued bytes."""
-        now = self.clock()
-        found = [*list(self._strangers), *list(self.clients.values())]
-        return [
-            {
-                "id": each.id,
-                "address": str(each.address),
-                "state": each.state,
-                "version": each.version,
-                "seconds": max(0.0, now - each.joined_at) if each.joined_at else 0.0,
-                "in_flight": each.in_flight,
-                "queued": each.queued,
-            }
-            for each in sorted(found, key=lambda remote: remote.id)
-        ]
 
     # ---- its loop ----
 

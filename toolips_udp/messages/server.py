@@ -144,6 +144,16 @@ class Messages(Reception):
         """
         return self.listeners.decorator("server", message, several, parameter, sys._getframe(1).f_locals)
 
+    def on_join(self, fn: F) -> F:
+        """`f(client)` when a client has logged in."""
+        self._hooks["on_join"] = fn
+        return fn
+
+    def on_leave(self, fn: F) -> F:
+        """`f(client, word)` when a client that had logged in has gone."""
+        self._hooks["on_leave"] = fn
+        return fn
+
     # ---- verbs ----
 
     def broadcast(self, content: str, data: Any = None) -> Broadcast:
@@ -190,6 +200,23 @@ class Messages(Reception):
     def resume(self) -> None:
         """Take operations and messages again."""
         self.paused = False
+
+    def status(self) -> list[dict[str, Any]]:
+        """A snapshot of clients: id, address, state, version, seconds, in_flight, queued bytes."""
+        now = self.clock()
+        found = [*list(self._strangers), *list(self.clients.values())]
+        return [
+            {
+                "id": each.id,
+                "address": str(each.address),
+                "state": each.state,
+                "version": each.version,
+                "seconds": max(0.0, now - each.joined_at) if each.joined_at else 0.0,
+                "in_flight": each.in_flight,
+                "queued": each.queued,
+            }
+            for each in sorted(found, key=lambda remote: remote.id)
+        ]
 
     @property
     def counters(self) -> Mapping[str, int]:
