@@ -310,7 +310,9 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
 def arguments(about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contender (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="measured seconds of each run (%(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="measured seconds of each run (%(default)s)"
+    )
     parser.add_argument("--dry", action="store_true", help="print, but write no result file")
     return parser
 
