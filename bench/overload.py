@@ -59,7 +59,9 @@ def one_round(contender: h.Contender, seconds: float) -> dict[str, dict[str, obj
 
 
 def main() -> None:
-    options = h.arguments(__doc__).parse_args()
+    parser = h.arguments(__doc__)
+    parser.set_defaults(rounds=3, seconds=1.0)  # with the search for the peak, some two minutes
+    options = parser.parse_args()
     h.build()
     h.quiet_warning()
     contenders = [h.peer_c(), h.peer_python("uvloop"), *([h.ours("sync")] if h.have_ours() else [])]

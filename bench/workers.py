@@ -130,7 +130,7 @@ def sleepers() -> float:
 def main() -> None:
     h.build()
     h.quiet_warning()
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 4
     found = [
         {
             "one": us_per_reply(1, 4),
