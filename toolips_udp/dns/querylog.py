@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import ipaddress
 import json
+import logging
 import os
 import queue
 import random
@@ -26,6 +27,7 @@ from . import names, rrtypes
 from .question import Question
 from .result import Result
 
+log = logging.getLogger("toolips_udp.dns")
 MOST_WAITING = 10_000
 LONGEST = 1024
 LOOK = 0.05
@@ -72,8 +74,10 @@ class QueryLog:
         )
         self.tallies: list[Tally] = []
         self._full = 0
+        self._failing = False
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue(MOST_WAITING)
-        self._file = path.open("a", encoding="ascii") if path is not None else None
+        self._file = _opened(path) if path is not None else None
+        self._again = threading.Event()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._write, name="toolips_udp dns query log", daemon=True)
         self._thread.start()
@@ -113,7 +117,6 @@ class QueryLog:
         self._drain()
 
     def _drain(self) -> None:
-        wrote = False
         while True:
             found = [facts_of(entry) for entry in self.ring.take()] if self.ring is not None else []
             while len(found) < MOST_WAITING:
@@ -127,10 +130,32 @@ class QueryLog:
                 for facts in found:
                     tally.note(facts)
             if self._file is not None:
-                self._file.writelines(line(facts) for facts in found)
-                wrote = True
-        if wrote and self._file is not None:
-            self._file.flush()
+                self._append("".join(map(line, found)).encode("ascii"))
+
+    def _append(self, octets: bytes) -> None:
+        """Whole lines in one write, so that those of several workers do not mix."""
+        assert self.path is not None and self._file is not None
+        if self._again.is_set():
+            self._again.clear()
+            try:
+                self._file, before = _opened(self.path), self._file
+                os.close(before)
+            except OSError as wrong:
+                log.error("the query log %s cannot be opened again: %s", self.path, wrong.strerror)
+        try:
+            while octets:
+                octets = octets[os.write(self._file, octets) :]
+        except OSError as wrong:
+            self._full += octets.count(b"\n")
+            if not self._failing:
+                log.error("the query log %s cannot be written: %s", self.path, wrong.strerror)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def reopen(self) -> None:
+        """Go on in a new file of the same name: somebody moved the old one away. Done at a reload."""
+        self._again.set()
 
     def settle(self) -> None:
         """Let the thread take what came until now."""
@@ -141,8 +166,14 @@ class QueryLog:
         self._ending.set()
         self._thread.join(2.0)
         if self._file is not None:
-            self._file.close()
+            os.close(self._file)
+            self._file = None
         atexit.unregister(self.close)
+
+
+def _opened(path: Path) -> int:
+    """The file, for appending; others than its owner and group may not read who asked what."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def line(facts: dict[str, Any]) -> str:

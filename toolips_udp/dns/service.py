@@ -202,6 +202,8 @@ class Service(Answering, Extension):
                 self.listeners.reload_certificates()
             except OSError as wrong:
                 problems["certificates"] = str(wrong)
+        if self.query_log is not None:
+            self.query_log.reopen()
         self.reloads += 1
         self.reload_results["failed" if problems else "ok"] += 1
         if self.half is not None:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -164,6 +165,28 @@ def test_o5_a_sampled_log_writes_a_share_of_the_answers_and_counts_what_it_lost(
     for _ in range(20):
         half.stage.answer(packet)
     assert len(ring.take(5)) == 5 and len(ring.take()) == 3 and ring.take() == [] and ring.lost == 12
+
+
+def test_o5_the_log_is_its_owners_and_goes_on_in_a_new_file_after_a_reload(dns_net, tmp_path):
+    service = dns.Service(dns.Zone.from_text(ZONE, "z.test"), native=False)
+    service.query_log = QueryLog(tmp_path / "log")
+    client = dns_net.serve(service)
+    client.ask("www.z.test")
+    service.query_log.settle()
+    assert (tmp_path / "log").stat().st_mode & 0o007 == 0
+    (tmp_path / "log").rename(tmp_path / "old")
+    service.reload()
+    client.ask("a.z.test")
+    service.query_log.close()
+    assert "www.z.test." in (tmp_path / "old").read_text() and "a.z.test." in (tmp_path / "log").read_text()
+
+
+def test_o5_a_full_disk_loses_lines_and_counts_them(dns_net, tmp_path):
+    service = dns.Service(dns.Zone.from_text(ZONE, "z.test"), native=False)
+    service.query_log = QueryLog(Path("/dev/full"))
+    dns_net.serve(service).ask("www.z.test")
+    service.query_log.close()
+    assert service.query_log.lost == 1
 
 
 def test_o5_a_line_is_at_most_a_kibibyte_and_still_json(tmp_path):

@@ -35,6 +35,12 @@ ACTIONS = {
 }  # fmt: skip
 
 
+LATER = {
+    "anchor": "comes with the resolver, which is not here yet",
+    "zone sign": "is not here yet: sign the file (dnssec-signzone, ldns-signzone), then dns ctl zone reload",
+}
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="+", metavar="WORD", help="what to do: see above")
     parser.add_argument("--pid", type=int, help="the process, where several serve DNS")
@@ -52,6 +58,9 @@ def run(options: argparse.Namespace) -> int:
         if name is not None:
             break
     else:
+        later = LATER.get(words[0]) or LATER.get(" ".join(words[:2]))
+        if later is not None:
+            raise StartError(f"dns ctl {' '.join(words)} {later}.", code="unknown-command")
         known = ", ".join(" ".join(action) for action in ACTIONS)
         raise StartError(
             f"dns ctl does not know {' '.join(words)!r}. It knows: {known}.", code="unknown-command"
