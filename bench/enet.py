@@ -183,7 +183,7 @@ def idle(rounds: int, seconds: float, raw: dict[str, object]) -> list[list[str]]
 
 def main() -> None:
     parser = h.arguments(__doc__)
-    parser.set_defaults(seconds=1.0)
+    parser.set_defaults(seconds=0.8)
     options = parser.parse_args()
     rounds, seconds = options.rounds, options.seconds
     build()

@@ -216,12 +216,12 @@ def test_b4_a_connect_without_time_or_with_more_behind_it_gets_no_answer(data):
     assert wire.inject(data, ANN) in ("passed", "malformed") and not wire.seen
 
 
-def test_b5_a_client_restarted_200_times_on_its_port_is_one_peer():
+def test_b5_a_client_restarted_1_000_times_on_its_port_is_one_peer():
     wire = Wire()
-    for n in range(200):
+    for n in range(1000):
         Talker(wire, connect_id=n.to_bytes(4))
         assert len(wire.server.peers) == 1
-    assert [e[2][0] for e in wire.take(kind="leave")] == ["replaced"] * 199
+    assert [e[2][0] for e in wire.take(kind="leave")] == ["replaced"] * 999
 
 
 def test_b5_the_old_peer_stays_until_the_new_one_is_proven():
@@ -284,12 +284,12 @@ def test_b10_acks_for_what_was_never_sent_change_nothing_and_cost_little():
     for n in range(0, 65_536, 32):
         numbers = (k & 0xFFFF for k in range(n + 2, n + 34))
         body = b"".join(b"\1\0" + k.to_bytes(2) * 2 + b"\0\0" for k in numbers if k != 1)
-        start = time.perf_counter()
+        start = time.process_time()
         talker.raw(body)
-        bombs += time.perf_counter() - start
-        start = time.perf_counter()
+        bombs += time.process_time() - start
+        start = time.process_time()
         talker.raw(b"\x07\0\0\0" + b"\0\1" + b"\0\xf8" + bytes(248))
-        ordinary += time.perf_counter() - start
+        ordinary += time.process_time() - start
     after = talker.peer.stats
     assert (after.rtt, after.rtt_variance, after.in_flight_commands) == (before.rtt, before.rtt_variance, 1)
     assert bombs < 10 * ordinary
@@ -445,7 +445,7 @@ def test_b18_thousands_of_peers_that_expire_at_once_are_worked_off_in_bounded_tu
     wire.clients.clear()
     wire.events[SERVER].clear()
     wire.now += 40_000_000_000
-    turns, start = 0, time.perf_counter()
+    turns = 0
     while (due := wire.server.deadline()) is not None and turns < 200:
         wire.now = max(wire.now, due)
         wire.server.advance(wire.now)
@@ -453,7 +453,7 @@ def test_b18_thousands_of_peers_that_expire_at_once_are_worked_off_in_bounded_tu
         turns += 1
         if len(wire.server.peers) == 0:
             break
-    assert turns >= 2 and time.perf_counter() - start < 10
+    assert turns >= 2
     assert all(e[2][0] == "timeout" for e in wire.take(kind="leave"))
 
 
