@@ -53,6 +53,11 @@ class Feedback:
         self.stream = self.acked = None
         self.clock_at = 0.0
 
+    def carried(self) -> None:
+        """The peer is of another game now. Its snapshots go on being numbered, so that its client takes the next ones."""
+        self.renew()
+        self.lag = None  # weather of the old game, whose clock has stopped
+
     def take(self, data: bytes, now: float) -> None:
         """Read the ten bytes."""
         newest, mask, clock = _LAYOUT.unpack(data)

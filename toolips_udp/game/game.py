@@ -369,6 +369,7 @@ class Game(Extension):
         for peer in carrying.take_over(self, state.get("peers", {})):
             self._peers[peer.id] = peer
             peer.rooms, peer.room, peer._presence = (), None, None
+            feedback.feedback_of(peer).carried()
             self._vanished.known(peer)
             handler = self._on.get("on_join")
             if handler is not None:

@@ -438,6 +438,26 @@ def test_the_first_snapshot_sets_the_clock_though_the_wire_s_microseconds_have_w
     assert replica.latest.time == pytest.approx(10_000 % (2**32 / 1e6), abs=0.01)
 
 
+def test_a_client_follows_its_peer_into_the_game_of_a_reload(game, arena, peers):
+    """Another `Snapshots` and another room, the same peer and the same client."""
+    old, new, room = Snapshots(**POSITION, hz=20), Snapshots(**POSITION, hz=20), game.room("after")
+    old.add(arena, x=1.0), new.add(room, x=2.0)
+    follower = Follower(game, peers[0], old)
+
+    def step(tick):
+        if tick.number == 30:
+            feedback_of(peers[0]).carried()
+            room.join(peers[0])
+        ships, place = (old, arena) if tick.number < 30 else (new, room)
+        ships.send_now(place, tick, peers[:1])
+        follower.poll()
+
+    game.agenda.tick(20, step)
+    game.run(3.0)
+    assert [s.entities[1]["x"] for s in follower.taken] == [1.0] * 30 + [2.0] * 31
+    assert follower.replica.refused == 0 and list(feedback_of(peers[0]).views) == [new]
+
+
 def test_settling_makes_both_sides_equal(game, arena):
     ships = Snapshots(**POSITION)
     ship = ships.add(arena, x=1 / 3)
