@@ -54,7 +54,7 @@ class Feedback:
         self.clock_at = 0.0
 
     def carried(self) -> None:
-        """The peer is of another game now. Its snapshots go on being numbered, so that its client takes the next ones."""
+        """The peer is of another game now, whose snapshots go on from our number: its client takes the next ones."""
         self.renew()
         self.lag = None  # weather of the old game, whose clock has stopped
 
