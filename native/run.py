@@ -189,7 +189,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="only these tests or targets")
     parser.add_argument("--seconds", type=int, default=60, help="fuzz: time for all targets together (60)")
     parser.add_argument("--ledger", action="store_true", help="fuzz: add what ran to tests/ledger.jsonl")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     chosen = options.names or (tests() if options.what == "test" else targets())
     failed = 0
     if options.what == "fuzz":
