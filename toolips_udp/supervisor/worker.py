@@ -303,6 +303,7 @@ def main(fd: int) -> None:
         hello, _ = link.receive()
         worker = Worker(link, hello)
         logging.basicConfig(stream=sys.stderr, level=hello["log_level"], format=hello["log_format"])
+        logging.getLogger("toolips_udp").setLevel(hello["log_level"])  # else each journal begins at INFO
         try:
             worker.load()
         except BaseException as error:
