@@ -296,6 +296,8 @@ const char *load_refusal(const load_job *job)
     if (job->addresses > 1 && (job->to.ss_family != AF_INET ||
                                ntohl(((const struct sockaddr_in *)&job->to)->sin_addr.s_addr) >> 24 != 127))
         return "more than one source address needs a target in 127.0.0.0/8";
+    if (!((const struct sockaddr_in *)&job->to)->sin_port) /* where IPv6 has its port too */
+        return "the target's port must be 1 to 65,535";
     if (job->rate < 0 || (job->rate == 0 && (!job->in_flight || job->in_flight > 1000000)))
         return "in flight must be 1 to 1,000,000, or give a rate";
     if (job->questions && job->rate == 0 && (job->in_flight > 32768 || job->in_flight & (job->in_flight - 1)))

@@ -101,6 +101,9 @@ static void senseless_jobs_are_refused(int fd)
     job.addresses = 2;
     ((struct sockaddr_in *)&job.to)->sin_addr.s_addr = htonl(0x01010101);
     assert(load_refusal(&job));
+    job = job_for(fd);
+    ((struct sockaddr_in *)&job.to)->sin_port = 0;
+    assert(load_refusal(&job));
 }
 
 int main(void)
