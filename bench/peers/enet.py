@@ -1,11 +1,13 @@
 """Our ENet server as a contender: echoes, or broadcasts 200 bytes for each message that begins with B.
 
 usage: python enet.py [PEERS [work [guarded]]]. With `work` the handler counts for some 20 us before it echoes; with
-`guarded` addresses of loopback that have not proven themselves are limited too, as others always are.
+`guarded` addresses of loopback that have not proven themselves are limited too, as others always are. Its last
+line is the ledger: the words that are not 0, as JSON.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import types
@@ -36,3 +38,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: server.stop(wait=False))
     print(f"ready {server.address.port}", flush=True)
     server.wait()
+    print(json.dumps({word: count for word, count in server.counters.items() if count}), flush=True)
