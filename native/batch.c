@@ -56,7 +56,8 @@ static uint8_t *op_room(tudp_turn *turn, uint32_t most);
 static int op_send(tudp_turn *turn, uint32_t len, const uint8_t *tail, uint32_t tail_len, const tudp_sockaddr *to,
                    const tudp_local *local);
 static void op_drain(tudp_turn *turn);
-static const tudp_ops ops = {op_room, op_send, op_drain};
+static void op_strangers(tudp_turn *turn, uint16_t mask, uint16_t value);
+static const tudp_ops ops = {op_room, op_send, op_drain, op_strangers};
 
 tudp_batch *tudp_batch_init(void *memory, tudp_shared *shared, const tudp_calls *calls, int fd, int family,
                             uint32_t slot_room, uint32_t scratch_room)
@@ -168,8 +169,11 @@ static void age_watch(tudp_batch *b, uint32_t n)
             age_disarm(b);
         return;
     }
-    if (!b->busy_since)
+    if (!b->busy_since) {
         b->busy_since = b->turn.now;
+        if (!b->shed.on)
+            b->shed.seen = 0;
+    }
     b->busy_served += n;
     if (!b->armed_since && b->busy_served >= TUDP_AGE_ARM_SERVED &&
         b->turn.now - b->busy_since >= TUDP_AGE_ARM_AFTER) {
@@ -253,6 +257,8 @@ static int guard(tudp_batch *b, tudp_slot *s, const struct msghdr *h)
         return TUDP_DROP(TUDP_TRUNCATED);
     if (is_denied(b, s))
         return TUDP_DROP(TUDP_DENIED);
+    if (tudp_shed_knows(&b->shed, s->data, s->len) && tudp_shed_drops(&b->shed))
+        return TUDP_DROP(TUDP_SHED);
     if (b->armed_since && b->age_limit && is_stale(b, s))
         return TUDP_DROP(TUDP_STALE);
     for (i = 0; i < b->stage_count; i++) {
@@ -286,11 +292,11 @@ static int receive_messages(tudp_batch *b, int control)
         got = b->calls->recvmmsg(b->calls->ctx, b->fd, b->in_msgs, b->limit, MSG_DONTWAIT | MSG_TRUNC);
     } while (got == -EINTR);
     b->turn.counters[TUDP_RECEIVE_CALLS]++;
-    if (got > 0) {
-        age_watch(b, (uint32_t)got);
+    age_watch(b, got > 0 ? (uint32_t)got : 0);
+    if (b->shed.mask)
+        tudp_shed_watch(b);
+    if (got > 0)
         return got;
-    }
-    age_watch(b, 0);
     if (got == 0 || got == -EAGAIN || got == -EWOULDBLOCK)
         return 0;
     b->turn.counters[TUDP_RECEIVE_ERRORS]++;
@@ -408,7 +414,7 @@ int tudp_batch_receive(tudp_batch *b)
 
 uint64_t tudp_batch_deadline(const tudp_batch *b)
 {
-    uint64_t next = TUDP_NEVER;
+    uint64_t next = b->shed.on ? b->shed.look_at : TUDP_NEVER;
     uint32_t i;
     for (i = 0; i < b->stage_count; i++) {
         uint64_t d = b->stages[i]->deadline ? b->stages[i]->deadline(b->stages[i]) : TUDP_NEVER;
@@ -421,6 +427,8 @@ uint64_t tudp_batch_deadline(const tudp_batch *b)
 uint64_t tudp_batch_due(tudp_batch *b)
 {
     uint32_t i;
+    if (b->shed.on)
+        tudp_shed_watch(b);
     for (i = 0; i < b->stage_count; i++) {
         tudp_stage *stage = b->stages[i];
         if (stage->due && stage->deadline && stage->deadline(stage) <= b->turn.now)
@@ -478,6 +486,13 @@ static int op_send(tudp_turn *turn, uint32_t len, const uint8_t *tail, uint32_t 
 }
 
 static void op_drain(tudp_turn *turn) { tudp_offload_send(turn->endpoint); }
+
+static void op_strangers(tudp_turn *turn, uint16_t mask, uint16_t value)
+{
+    tudp_batch *b = turn->endpoint;
+    b->shed.mask = mask;
+    b->shed.value = value & mask;
+}
 
 int tudp_batch_push(tudp_batch *b, const uint8_t *data, uint32_t len, const tudp_sockaddr *to,
                     const tudp_local *local)

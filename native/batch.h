@@ -6,6 +6,7 @@
 #ifndef TUDP_BATCH_H
 #define TUDP_BATCH_H
 
+#include "shed.h"
 #include "tudp.h"
 
 #define TUDP_BATCH 64u           /* datagrams per receive call */
@@ -83,6 +84,8 @@ typedef struct tudp_batch {
     uint64_t busy_since, armed_since; /* 0: not */
     uint64_t busy_served;
     int stamping;
+
+    tudp_shed shed;
 
     /* offload */
     int gso;               /* 0: never group */

@@ -16,6 +16,9 @@
 #ifndef SO_MEMINFO
 #define SO_MEMINFO 55
 #endif
+#ifndef SO_ATTACH_FILTER
+#define SO_ATTACH_FILTER 26
+#endif
 
 /* ---- the operating system ---- */
 
@@ -324,6 +327,8 @@ static int wire_setsockopt(void *ctx, int fd, int level, int name, const void *v
 {
     tudp_wire *w = ctx;
     int on = 0;
+    if (level == SOL_SOCKET && name == SO_ATTACH_FILTER)
+        return -ENOPROTOOPT;
     if (len >= sizeof on)
         memcpy(&on, value, sizeof on);
     if ((level == IPPROTO_IP && name == IP_PKTINFO) || (level == IPPROTO_IPV6 && name == IPV6_RECVPKTINFO))
@@ -339,6 +344,7 @@ static int wire_getsockopt(void *ctx, int fd, int level, int name, void *value, 
     uint32_t info[9] = {0};
     if (level == SOL_SOCKET && name == SO_MEMINFO && *len >= sizeof info) {
         info[0] = (uint32_t)w->in_bytes;
+        info[1] = (uint32_t)w->in_limit;
         info[8] = w->drops;
         memcpy(value, info, sizeof info);
         *len = sizeof info;

@@ -27,7 +27,7 @@ static int send_out(tudp_turn *turn, uint32_t len, const uint8_t *tail, uint32_t
 
 static void drain(tudp_turn *turn) { (void)turn; }
 
-static const tudp_ops ops = {room, send_out, drain};
+static const tudp_ops ops = {.room = room, .send = send_out, .drain = drain};
 
 void en_loose_init(en_loose *loose, en_out_fn out, void *ctx)
 {

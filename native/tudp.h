@@ -129,6 +129,10 @@ typedef struct tudp_ops {
     /* Send everything queued now, in the middle of a turn. For stages that
      * produce more than one turn's memory (a broadcast to thousands). */
     void (*drain)(tudp_turn *turn);
+    /* Call in attach(): whoever opens with two bytes that, in network order, are `value` under `mask` has not
+     * proven that he is where he says. When more comes than can be served, most of what comes so is dropped,
+     * before any stage sees it. The last call holds; mask 0: nobody is a stranger. */
+    void (*strangers)(tudp_turn *turn, uint16_t mask, uint16_t value);
 } tudp_ops;
 
 struct tudp_turn {

@@ -70,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const dns_forward_calls calls = {NULL, open_port, close_port, ready, keep, give, nothing_random};
     static const dns_server server = {.key = {{3, 5}}, .udp_max = 1232};
-    static const tudp_ops ops = {room, answered, drain};
+    static const tudp_ops ops = {.room = room, .send = answered, .drain = drain};
     static uint64_t words[TUDP_WORDS];
     static uint8_t packet[] = "id\1\0\0\1\0\0\0\0\0\1\1a\1b\4test\0\0\1\0\1\0\0\x29\4\xd0\0\0\x80\0\0\0";
     static dns_forward *f;

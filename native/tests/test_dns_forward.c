@@ -94,7 +94,7 @@ static int turn_send(tudp_turn *turn, uint32_t len, const uint8_t *tail, uint32_
 
 static void turn_drain(tudp_turn *turn) {}
 
-static const tudp_ops ops = {turn_room, turn_send, turn_drain};
+static const tudp_ops ops = {.room = turn_room, .send = turn_send, .drain = turn_drain};
 static tudp_turn turn = {.now = 1000000000u, .counters = net.words, .ops = &ops};
 static const dns_server server = {.key = {{7, 9}}, .udp_max = 1232};
 

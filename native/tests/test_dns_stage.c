@@ -82,7 +82,7 @@ static void give(dns_stage *s, dns_image *image)
 
 int main(void)
 {
-    static const tudp_ops ops = {room, put, drain};
+    static const tudp_ops ops = {.room = room, .send = put, .drain = drain};
     static tudp_slot slot[SLOTS];
     static uint8_t data[SLOTS][ROOM];
     uint64_t counters[TUDP_WORDS] = {0};

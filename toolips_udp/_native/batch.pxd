@@ -1,5 +1,5 @@
 # native/batch.h, calls.h and clients.h for Cython. For endpoint.pyx only.
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from .tudp cimport tudp_calls, tudp_key, tudp_local, tudp_slot, tudp_sockaddr, tudp_stage, tudp_turn
 
@@ -18,6 +18,11 @@ cdef extern from "batch.h" nogil:
         void *iov_base
         size_t iov_len
 
+    ctypedef struct tudp_shed:
+        uint16_t mask
+        uint8_t on
+        uint8_t filtering
+
     ctypedef struct tudp_batch:
         tudp_turn turn
         tudp_shared *shared
@@ -31,6 +36,7 @@ cdef extern from "batch.h" nogil:
         uint32_t stage_count
         uint32_t passed
         uint64_t armed_since
+        tudp_shed shed
         int gso
         int gro
         uint32_t whole
@@ -58,6 +64,7 @@ cdef extern from "batch.h" nogil:
     int tudp_batch_drops(tudp_batch *b, uint32_t *last_drops, uint32_t *queued)
     void tudp_batch_age(tudp_batch *b, uint64_t limit)
     int tudp_offload_retry(tudp_batch *b)
+    void tudp_shed_end(tudp_batch *b)
 
 cdef extern from "calls.h" nogil:
     const tudp_calls tudp_system

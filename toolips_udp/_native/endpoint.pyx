@@ -1,4 +1,4 @@
-# distutils: sources = native/batch.c native/offload.c native/calls.c native/clients.c
+# distutils: sources = native/batch.c native/shed.c native/offload.c native/calls.c native/clients.c
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
 """The native endpoint: a socket and a pipeline, a batch at a time.
 
@@ -213,6 +213,8 @@ cdef class Endpoint:
             self.positions = ClientTable(chooser.ttl, chooser.max_clients, None, chooser.key == "ip")
         self.stages = list(pipeline.stages)
         self.b.stage_count = 0
+        tudp_shed_end(self.b)  # a worker that was killed while it shed has left its filter on the socket
+        self.b.shed.mask = 0
         for stage in self.stages:
             capsule = stage.__tudp_stage__()
             pointer = <tudp_stage *>PyCapsule_GetPointer(capsule, TUDP_CAPSULE)
@@ -745,6 +747,8 @@ cdef class Endpoint:
         if self.attached and self.fd >= 0:
             self.loop.remove_reader(self.fd)
         self.attached = False
+        if self.b.shed.on:  # before another reads from this socket
+            tudp_shed_end(self.b)
 
     def swap(self, pipeline):
         """Serve another pipeline from the next packet on; positions and sessions stay."""
@@ -817,6 +821,11 @@ cdef class Endpoint:
     def is_armed(self):
         """Whether the age drop is armed."""
         return self.b.armed_since != 0
+
+    @property
+    def shedding(self):
+        """Whether strangers are let in at a rate only: None, "kernel" (a filter of ours drops them) or "turn"."""
+        return None if not self.b.shed.on else "kernel" if self.b.shed.filtering else "turn"
 
     @property
     def heartbeat(self):

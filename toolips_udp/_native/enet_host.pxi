@@ -16,6 +16,7 @@ cdef extern from "net/if.h" nogil:
 
 cdef extern from "enet.h" nogil:
     const int EN_CONNECTED, EN_GONE
+    const uint16_t EN_NO_ID
     const int EN_TOO_LONG, EN_BAD_CHANNEL, EN_CLOSED, EN_NO_MEMORY
     const int EN_EVENT_JOIN, EN_EVENT_MESSAGE, EN_EVENT_LEAVE
     ctypedef int en_word
@@ -142,6 +143,12 @@ cdef struct native_stage:
     void *owner       # the Host, borrowed
     int in_turn
     tudp_turn *turn
+
+
+cdef int stage_attach(tudp_stage *stage, tudp_turn *turn) noexcept nogil:
+    if en_host_config((<native_stage *>stage).host).accept:
+        turn.ops.strangers(turn, EN_NO_ID, EN_NO_ID)  # a CONNECT: the only datagram to no peer's id
+    return 0
 
 
 cdef int stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot) noexcept nogil:
@@ -371,6 +378,7 @@ cdef class Host:
         s.abi = TUDP_ABI
         s.name = "enet"
         s.self = <void *>self
+        s.attach = stage_attach
         s.take = stage_take
         s.due = stage_due
         s.deliver = stage_deliver

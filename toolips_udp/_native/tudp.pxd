@@ -91,6 +91,7 @@ cdef extern from "tudp.h" nogil:
         int (*send)(tudp_turn *turn, uint32_t len, const uint8_t *tail, uint32_t tail_len,
                     const tudp_sockaddr *to, const tudp_local *local) noexcept nogil
         void (*drain)(tudp_turn *turn) noexcept nogil
+        void (*strangers)(tudp_turn *turn, uint16_t mask, uint16_t value) noexcept nogil
 
     ctypedef struct tudp_turn:
         uint32_t abi
