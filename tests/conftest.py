@@ -15,9 +15,16 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from toolips_udp import UDP, start, transports
 from toolips_udp.counters import DROPS
+
+# the same examples on every machine, and no clock: a test must not fail because others use the processor
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 
 def pytest_generate_tests(metafunc):

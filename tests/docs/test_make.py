@@ -52,7 +52,7 @@ def test_make_run_answers_dns_shows_what_to_try_and_drains(tmp_path):
         assert process.stderr
         for line in process.stderr:
             said.append(line)
-            if "handled 1" in line:
+            if re.search("handled [1-9]", line):
                 seen.set()
 
     reader = threading.Thread(target=read)
@@ -61,7 +61,7 @@ def test_make_run_answers_dns_shows_what_to_try_and_drains(tmp_path):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
             client.settimeout(0.3)
             client.connect(("127.0.0.1", port))
-            until, answer = time.monotonic() + 20, b""
+            until, answer = time.monotonic() + 60, b""
             while not answer and time.monotonic() < until:
                 try:
                     client.send(QUESTION)
@@ -69,10 +69,10 @@ def test_make_run_answers_dns_shows_what_to_try_and_drains(tmp_path):
                 except (TimeoutError, ConnectionRefusedError):
                     time.sleep(0.05)
         assert answer[:2] == QUESTION[:2] and answer[3] & 15 == 0 and answer[7] >= 1
-        assert seen.wait(5), said
+        assert seen.wait(30), said
     finally:
         process.send_signal(signal.SIGINT)
-        code = process.wait(10)
+        code = process.wait(30)
         reader.join()
         process.stderr.close()
     assert code == 0, said

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from toolips_udp import UDP, BindError, StartError, handler, start
-from toolips_udp.supervisor import group as group_room
+from toolips_udp.supervisor import lookout
 
 pytestmark = pytest.mark.xdist_group("supervisor")  # they start many processes: one after the other
 ROOT = Path(__file__).parents[2]
@@ -324,7 +324,7 @@ def test_a_packet_that_killed_two_workers_is_kept_out(server, peer, module, even
 
 
 def test_a_worker_that_hangs_is_ended_and_replaced(server, peer, module, eventually, monkeypatch):
-    monkeypatch.setattr(group_room, "HANG", 1.0)
+    monkeypatch.setattr(lookout, "HANG", 1.0)
     running = server(module=str(module), workers=2)
     client = peer(running.address, timeout=15)
     pid = int(client.ask(b"who"))
@@ -343,7 +343,7 @@ def test_old_workers_are_replaced_one_by_one_with_their_state(server, peer, modu
 
 
 def test_workers_with_too_much_memory_are_replaced_in_turn(server, peer, module, eventually, monkeypatch):
-    monkeypatch.setattr(group_room, "YOUNG", 2.0)
+    monkeypatch.setattr(lookout, "YOUNG", 2.0)
     running = server(module=str(module), workers=2, worker_max_rss=1.0)  # every Python is larger than that
     before = list(running.pids)
     eventually(lambda: not set(before) & set(running.pids) and 0 not in running.pids, 30)

@@ -203,7 +203,7 @@ def test_a_ud19_async_handlers_wait_side_by_side(server, transport, peer):
         client.send(str(number).encode())
     answers = {client.recv(100) for _ in range(100)}
     assert len(answers) == 100
-    assert 0.05 <= time.monotonic() - begin <= 0.15
+    assert 0.05 <= time.monotonic() - begin <= 2.5  # one after the other would take 5 s
 
 
 def test_a_ud20_write_on_udp_names_respond(server, transport, peer):

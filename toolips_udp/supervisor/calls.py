@@ -1,8 +1,9 @@
 """The system calls that a hardened worker may make: an allow-list, by architecture. Data only.
 
-What servers of this project call over UDP, TCP and HTTP, with jobs, reload and stop, rounded up to whole
-families, so that another C library or Python finds its own variants. `tests/harden.py` runs the stories with
-every other call ending the process. In production those fail with EPERM. Imports nothing; read by hardening.py.
+What servers of this project call over UDP, TCP and HTTP, with jobs, reload and stop, as `tests/record_calls.py` has
+recorded it, rounded up to whole families, so that another C library or Python finds its own variants.
+`tests/harden.py` runs the stories with every other call ending the process. In production those fail with EPERM.
+Imports nothing; read by hardening.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The workers of one server: who serves which socket, the spare, restarts, reload.
 
-Above process.py and restarts.py; owned by server.py. Runs on the supervisor's
+Above process.py, restarts.py and lookout.py; owned by server.py. Runs on the supervisor's
 event loop, which does nothing else.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -18,18 +17,15 @@ from ..counters import SIZE, WORDS
 from ..errors import ToolipsError, WorkerError
 from ..journal import Journal
 from . import memory, restarts
+from .lookout import Lookout
 from .process import Process
 
 BOOT = 60.0
 """Seconds that a worker gets to import and check the module."""
 HANDOVER = 10.0
-HANG = 5.0
-"""Seconds without a heartbeat after which a worker is ended."""
 LOOK = 0.1
 RETRY = 10.0
 """Seconds until a spare is tried again, after a module that could not be loaded."""
-YOUNG = 10.0
-"""Seconds in which a worker is not replaced for its memory: a fresh one would be as large."""
 
 
 class Group:
@@ -54,12 +50,10 @@ class Group:
         self.refused_calls: Counter[str] = Counter()
         """System calls that hardened workers were refused, by name."""
         self.generation = 1
-        self.beating = True
         self._make_process = make
         self._journal = journal
         self._drain = drain
-        self._max_age = max_age
-        self._max_rss = max_rss
+        self._lookout = Lookout(self.active, self._say, max_age, max_rss)
         self._give_up = give_up
         self._quarantine = restarts.Quarantine() if quarantine else None
         self._crash_loop = restarts.CrashLoop()
@@ -69,7 +63,11 @@ class Group:
         self._busy = asyncio.Lock()
         self._closing = False
         self._no_spare = ""
-        self._ages: dict[Process, float | None] = {}
+
+    @property
+    def beating(self) -> bool:
+        """Every worker gave a sign of life of late."""
+        return self._lookout.beating
 
     # ---- processes ----
 
@@ -77,7 +75,7 @@ class Group:
         process = self._make_process()
         process.watch(asyncio.get_running_loop(), self._ended, self._refused)
         self._all.add(process)
-        self._ages[process] = restarts.lifetime(self._max_age)
+        self._lookout.begin(process)
         return process
 
     def _refused(self, process: Process, name: str) -> None:
@@ -146,7 +144,7 @@ class Group:
     def _ended(self, process: Process) -> None:
         """A process is gone: keep its counters, and fill its place unless it was told to go."""
         self._all.discard(process)
-        self._ages.pop(process, None)
+        self._lookout.forget(process)
         final = memory.without_kernel(process.region.final())
         self._past = [a + b for a, b in zip(self._past, final, strict=True)]
         packet = process.region.datagram()
@@ -292,43 +290,12 @@ class Group:
         while not self._closing:
             await asyncio.sleep(LOOK)
             now = time.monotonic()
-            self._look_for_hangs(now)
+            self._lookout.look_for_hangs(now)
             for process in list(self._all):
                 if process.deadline is not None and now > process.deadline:
                     process.kill()
-            if not self._busy.locked():
-                self._look_for_the_old(now)
-
-    def _look_for_hangs(self, now: float) -> None:
-        beating = True
-        for index, process in enumerate(self.active):
-            if process is None or process.status is not None:
-                beating = False
-                continue
-            silent = now - max(process.region.heartbeat() / 1e9, process.began)
-            beating = beating and silent < HANG
-            if silent > HANG + 1.0:
-                process.kill()
-            elif silent > HANG and process.index >= 0:
-                self._say(
-                    logging.ERROR,
-                    f"worker {index + 1} (pid {process.pid}) hangs for {silent:.1f} s: it is ended",
-                )
-                process.kill(signal.SIGABRT)  # faulthandler writes where it stood
-        self.beating = beating
-
-    def _look_for_the_old(self, now: float) -> None:
-        """Renew the oldest worker that is past its age or memory, one at a time."""
-        for process in sorted(filter(None, self.active), key=lambda each: each.began):
-            if process.leaving or process.status is not None:
-                continue
-            lived, limit = now - process.began, self._ages.get(process)
-            if limit is not None and lived > limit:
-                self._spawn(self._renew(process.index, f"{lived:.0f} s old"))
-                return
-            if self._max_rss is not None and lived > YOUNG and (rss := process.rss) > self._max_rss:
-                self._spawn(self._renew(process.index, f"at {rss:.0f} MiB of memory"))
-                return
+            if not self._busy.locked() and (found := self._lookout.worn_out(now)) is not None:
+                self._spawn(self._renew(*found))
 
     # ---- counting ----
 
