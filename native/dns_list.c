@@ -157,22 +157,38 @@ static size_t to_wire(piece text, uint8_t out[DNS_NAME_MAX])
     return used;
 }
 
-/* One rule. 1; 0 when the name is not one for C; -1 without memory. Without `take` it is only judged. */
+/* The rules that wait go into the tables. 0 or -1 without memory. */
+static int settle(dns_list *list)
+{
+    for (unsigned i = 0; i < list->waiting; i++) {
+        const dns_list_rule *rule = &list->wait[i];
+        int allow = rule->set == DNS_LIST_ALLOW_EXACT || rule->set == DNS_LIST_ALLOW_BELOW;
+        int below = rule->set == DNS_LIST_BELOW || rule->set == DNS_LIST_ALLOW_BELOW;
+        if (dns_rules_enter(list->rules, &rule->q, DNS_RULE_EXACT | (below ? DNS_RULE_BELOW : 0),
+                            allow ? DNS_RULE_ALLOW : DNS_RULE_NXDOMAIN, 0) < 0 ||
+            dns_names_add(list->set[rule->set], rule->q.hash, rule->line) < 0)
+            return -1;
+        list->count++;
+    }
+    list->waiting = 0;
+    return 0;
+}
+
+/* One rule, whose place in the tables is on its way from memory until the next few are
+ * read too. 1; 0 when the name is not one for C; -1 without memory. Without `take` it is only judged. */
 static int enter(dns_list *list, int set, piece name, uint32_t line, int take)
 {
     uint8_t wire[DNS_NAME_MAX];
-    dns_query q;
     size_t len = to_wire(name, wire);
     if (!len || !take)
         return len > 0;
-    int allow = set == DNS_LIST_ALLOW_EXACT || set == DNS_LIST_ALLOW_BELOW;
-    int below = set == DNS_LIST_BELOW || set == DNS_LIST_ALLOW_BELOW;
-    dns_query_name(&q, wire, len, &list->rules->key);
-    if (dns_rules_enter(list->rules, &q, DNS_RULE_EXACT | (below ? DNS_RULE_BELOW : 0),
-                        allow ? DNS_RULE_ALLOW : DNS_RULE_NXDOMAIN, 0) < 0 ||
-        dns_names_add(list->set[set], q.hash, line) < 0)
+    if (list->waiting == DNS_LIST_WAITING && settle(list) < 0)
         return -1;
-    list->count++;
+    dns_list_rule *rule = &list->wait[list->waiting++];
+    rule->set = (uint8_t)set;
+    rule->line = line;
+    dns_query_name(&rule->q, wire, len, &list->rules->key);
+    dns_rules_expect(list->rules, &rule->q);
     return 1;
 }
 
@@ -196,11 +212,14 @@ static void cut_comment(piece *line)
 /* Names that hosts files give to the machine itself. */
 static int is_local(piece word)
 {
-    static const char *const local[] = {"localhost", "localhost.localdomain", "local", "broadcasthost",
-                                        "ip6-localhost", "ip6-loopback", "ip6-localnet", "ip6-mcastprefix",
-                                        "ip6-allnodes", "ip6-allrouters", "ip6-allhosts", "0.0.0.0"};
+    static const struct {
+        uint8_t len;
+        char text[22];
+    } local[] = {{9, "localhost"},     {21, "localhost.localdomain"}, {5, "local"},        {13, "broadcasthost"},
+                 {13, "ip6-localhost"}, {12, "ip6-loopback"},          {12, "ip6-localnet"}, {15, "ip6-mcastprefix"},
+                 {12, "ip6-allnodes"},  {14, "ip6-allrouters"},        {12, "ip6-allhosts"}, {7, "0.0.0.0"}};
     for (size_t i = 0; i < sizeof local / sizeof *local; i++)
-        if (strlen(local[i]) == word.len && !strncasecmp(local[i], (const char *)word.at, word.len))
+        if (local[i].len == word.len && !strncasecmp(local[i].text, (const char *)word.at, word.len))
             return 1;
     return 0;
 }
@@ -219,10 +238,10 @@ static int take_hosts(dns_list *list, piece line, uint32_t number)
 {
     cut_comment(&line);
     next_word(&line);
-    piece rest = line;
-    next_word(&rest);
-    int done = rest.len ? enter_words(list, line, number, 0) : 1;
-    return done ? enter_words(list, line, number, 1) : 0;
+    piece rest = line, first = next_word(&rest);
+    if (!next_word(&rest).len) /* one name is whole by itself */
+        return first.len && !is_local(first) ? enter(list, DNS_LIST_EXACT, first, number, 1) : 1;
+    return enter_words(list, line, number, 0) ? enter_words(list, line, number, 1) : 0;
 }
 
 static int take_plain(dns_list *list, piece line, uint32_t number)
@@ -264,6 +283,22 @@ static int leave(dns_list *list, size_t start, size_t end, uint32_t number)
     return 0;
 }
 
+uint32_t dns_list_lines(const uint8_t *text, size_t len)
+{
+    const uint64_t ones = 0x0101010101010101u, low = 0x7f * ones;
+    uint32_t lines = 1;
+    size_t at = 0;
+    for (uint64_t w; len - at >= 8; at += 8) {
+        memcpy(&w, text + at, 8);
+        w ^= '\n' * ones;
+        w = ~(((w & low) + low) | w) & ~low; /* the top bit of each octet that was \n */
+        lines += (uint32_t)__builtin_popcountll(w);
+    }
+    for (; at < len; at++)
+        lines += text[at] == '\n';
+    return lines;
+}
+
 int dns_list_read(dns_list *list, int kind, const uint8_t *text, size_t len)
 {
     int (*take)(dns_list *, piece, uint32_t) =
@@ -280,5 +315,5 @@ int dns_list_read(dns_list *list, int kind, const uint8_t *text, size_t len)
         if (done < 0 || (!done && leave(list, start, end, number + 1) < 0))
             return -1;
     }
-    return 0;
+    return settle(list);
 }

@@ -38,14 +38,27 @@ typedef struct dns_list_line {
     uint32_t number;
 } dns_list_line;
 
+#define DNS_LIST_WAITING 16
+
+/* A rule that is read, and not in the tables yet. */
+typedef struct dns_list_rule {
+    dns_query q;
+    uint32_t line;
+    uint8_t set;
+} dns_list_rule;
+
 typedef struct dns_list {
     dns_rules *rules;
     dns_names *set[DNS_LIST_SETS];
     uint64_t count;          /* rules read */
     dns_list_line *left;     /* lines for Python; free() it */
     size_t lefts, left_room;
+    unsigned waiting;
+    dns_list_rule wait[DNS_LIST_WAITING];
 } dns_list;
 
+/* How many lines `len` octets have, at most. */
+uint32_t dns_list_lines(const uint8_t *text, size_t len);
 /* Reads `len` octets of a list of `kind`. 0, or -1 without memory: what was read then is not whole. */
 int dns_list_read(dns_list *list, int kind, const uint8_t *text, size_t len);
 

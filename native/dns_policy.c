@@ -127,6 +127,12 @@ static int make_room(dns_rules *rules, size_t len)
     return 0;
 }
 
+void dns_rules_expect(const dns_rules *rules, const dns_query *q)
+{
+    __builtin_prefetch(&rules->rule[q->hash & rules->mask], 1);
+    __builtin_prefetch(&rules->bloom[q->hash >> 4 & rules->bloom_mask], 1);
+}
+
 int dns_rules_enter(dns_rules *rules, const dns_query *q, unsigned scope, unsigned action, uint16_t list)
 {
     size_t len = q->name_len;

@@ -42,6 +42,8 @@ void dns_rules_free(dns_rules *rules);
 int dns_rules_add(dns_rules *rules, const uint8_t *name, size_t len, unsigned scope, unsigned action, uint16_t list);
 /* The same for the name of `q`, which dns_query_name filled with the key of the rules. */
 int dns_rules_enter(dns_rules *rules, const dns_query *q, unsigned scope, unsigned action, uint16_t list);
+/* Hints to memory that `q` will be entered. */
+void dns_rules_expect(const dns_rules *rules, const dns_query *q);
 /* The rule for the name of `q`, from the most specific name up. The action, or
  * DNS_RULE_NONE; the rule's label count and list go to *labels and *list. */
 unsigned dns_rules_find(const dns_rules *rules, const dns_query *q, unsigned *labels, uint16_t *list);

@@ -57,6 +57,26 @@ static void hosts(void)
     end(&r);
 }
 
+/* More than wait for their place in the tables at once, and one that comes again among them. */
+static void many(void)
+{
+    char text[4096] = "0.0.0.0 ads.net\n", line[32];
+    read_list r;
+    for (int n = 2; n <= 100; n++) {
+        snprintf(line, sizeof line, "0.0.0.0 n%d.net%s\n", n % 70, n % 7 ? "" : " ads.net");
+        strcat(text, line);
+    }
+    assert(dns_list_lines((const uint8_t *)text, strlen(text)) == 101);
+    assert(dns_list_lines((const uint8_t *)text, strlen(text) - 1) == 100 && dns_list_lines(NULL, 0) == 1);
+    begin(&r, DNS_LIST_HOSTS, text);
+    assert(r.list.count == 100 + 14 && r.list.waiting == 0 && r.list.rules->count == 71);
+    assert(r.set[DNS_LIST_EXACT].count == 71);
+    assert(line_of(&r, DNS_LIST_EXACT, ads, sizeof ads, DNS_RULE_NXDOMAIN) == 1);
+    assert(line_of(&r, DNS_LIST_EXACT, (const uint8_t *)"\3n25\3net", 9, DNS_RULE_NXDOMAIN) == 25);
+    assert(line_of(&r, DNS_LIST_EXACT, (const uint8_t *)"\2n0\3net", 8, DNS_RULE_NXDOMAIN) == 70);
+    end(&r);
+}
+
 static void plain(void)
 {
     read_list r;
@@ -119,6 +139,7 @@ static void longest(void)
 int main(void)
 {
     hosts();
+    many();
     plain();
     adblock();
     sets();

@@ -18,6 +18,7 @@ cdef extern from "dns_list.h" nogil:
     void dns_names_seal(dns_names *names)
     uint32_t dns_names_find(const dns_names *names, uint64_t hash)
     void dns_names_free(dns_names *names)
+    uint32_t dns_list_lines(const uint8_t *text, size_t len)
     int dns_list_read(dns_list *list, int kind, const uint8_t *text, size_t len)
 
 LIST_KINDS = {"hosts": 0, "names": 1, "adblock": 2}
@@ -71,14 +72,11 @@ def read_list(const uint8_t[::1] text not None, str kind not None, NameSet exact
     cdef size_t size = text.shape[0], i
     cdef const uint8_t *at = &text[0] if size else NULL
     cdef int number = LIST_KINDS[kind], failed
-    cdef uint32_t lines = 0
     memset(&l, 0, sizeof(l))
     l.set[0], l.set[1], l.set[2], l.set[3] = &exact.n, &below.n, &allow_exact.n, &allow_below.n
     with nogil:
-        for i in range(size):
-            lines += at[i] == 10
         dns_rules_free(made.r)
-        made.r = dns_rules_new(lines + 1, size, &process_key)
+        made.r = dns_rules_new(dns_list_lines(at, size), size, &process_key)
         l.rules = made.r
         failed = -1 if made.r == NULL else dns_list_read(&l, number, at, size)
     try:

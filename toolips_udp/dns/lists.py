@@ -103,8 +103,7 @@ class NameList:
         """Rules from text. C reads the plain lines; what it leaves, and RPZ, is read here."""
         made = cls(file)
         octets = text.encode("utf-8", "replace") if isinstance(text, str) else text
-        head = b"\n".join(octets.split(b"\n", _TELLING)[:_TELLING])
-        made.kind = kind_of(head.decode("utf-8", "replace"))
+        made.kind = kind_of(_head(octets).decode("utf-8", "replace"))
         if made.kind == "rpz":
             made._rpz(zonefile.read(octets.decode("utf-8", "replace"), None, fallback="rpz."))
         else:
@@ -306,6 +305,16 @@ def _native_action(special: Special) -> int:
         if special.answer in _IN_C:
             return _IN_C[special.answer]
     return native.ASK_PYTHON | native.IMPORTANT
+
+
+def _head(octets: bytes) -> bytes:
+    """The lines that tell the kind, without a copy of all that follows."""
+    end = 0
+    for _ in range(_TELLING):
+        end = octets.find(b"\n", end) + 1
+        if not end:
+            return octets
+    return octets[:end]
 
 
 def kind_of(text: str) -> str:
