@@ -130,11 +130,12 @@ class ServerProtocol(Protocol):
         """One message of the carrier."""
         if self.ended:
             return None
+        session = self.session
         if len(data) > self._max:
             self.counts["too_long"] += 1
-            return None if self.session is not None else self.end("login", None)
-        if self.session is not None:
-            return self._frame(self.session, data, now)
+            return None if session is not None else self.end("login", None)
+        if session is not None:
+            return self._frame(session, data, now)
         try:
             return self._before_login(data, now)
         except LoginError:

@@ -24,7 +24,7 @@ from .log import Lines
 from .operations import Operations
 from .protocol import ServerProtocol, Terms
 from .remote import Executions, Remote
-from .running import Running
+from .running import Done, Running
 from .throttle import Throttle
 
 STRANGERS = 1024
@@ -97,19 +97,19 @@ class Reception(Extension):
         except RuntimeError:
             raise NotStarted("this server does not run (any more)") from None
 
-    def run(self, coro: Any, ended: Callable[[BaseException | None], None]) -> None:
-        """Run a coroutine, its first steps at once."""
+    def run(self, coro: Any, done: Done) -> None:
+        """Run a coroutine, its first steps at once; `done(value, error)` comes on the loop."""
         if self.work is None:
             coro.close()
             return
-        self.work.run(coro, ended)
+        self.work.run(coro, done)
 
     def in_thread(
         self,
         fn: Callable[..., Any],
         given: tuple[Any, ...],
         named: dict[str, Any],
-        done: Callable[[Any, Any], None],
+        done: Done,
     ) -> None:
         """Run a function in a thread; `done(value, error)` comes on the loop."""
         if self.work is not None:
@@ -148,9 +148,8 @@ class Reception(Extension):
 
     def judge(self, remote: Remote, token: str) -> None:
         """Ask the custom login."""
-        verdict: list[bool] = [False]
 
-        async def ask() -> None:
+        async def ask() -> bool:
             assert self.login_func is not None
             if inspect.iscoroutinefunction(self.login_func):
                 said = await self.login_func(self, token)
@@ -158,18 +157,18 @@ class Reception(Extension):
                 said = await self.await_thread(self.login_func, (self, token))
                 if inspect.isawaitable(said):
                     said = await said
-            verdict[0] = bool(said)
+            return bool(said)
 
-        def ended(error: BaseException | None) -> None:
+        def done(right: bool | None, error: BaseException | None) -> None:
             if error is not None:
                 text = f"the login function raised {type(error).__name__}, so the login failed"
                 self.lines.event("login", text, logging.ERROR, remote.address, error)
-            event = remote.protocol.decide(verdict[0] and error is None, self.clock())
+            event = remote.protocol.decide(right is True and error is None, self.clock())
             if event is not None:
                 remote.happened(event)
             remote.flush()
 
-        self.run(ask(), ended)
+        self.run(ask(), done)
 
     def entered(self, remote: Remote) -> None:
         """A client has logged in."""
@@ -207,7 +206,7 @@ class Reception(Extension):
         if hook is None:
             return
 
-        def ended(error: BaseException | None) -> None:
+        def done(_: Any, error: BaseException | None) -> None:
             if error is not None:
                 self.counts["handler_failed"] += 1
                 self.lines.event("error", f"{name} raised {type(error).__name__}", logging.ERROR, None, error)
@@ -217,7 +216,7 @@ class Reception(Extension):
             if inspect.isawaitable(said):
                 await said
 
-        self.run(call(), ended)
+        self.run(call(), done)
 
     def _tick(self) -> None:
         if self.loop is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from . import frames
@@ -21,7 +21,6 @@ from .message import Message
 from .protocol import ServerProtocol
 
 if TYPE_CHECKING:
-    from .operations import Operation as Called
     from .reception import Reception
 
 HIGH = 256 * 1024
@@ -257,36 +256,21 @@ class Remote:
             self.fail(frame.id, error)
             return
         self.in_flight += 1
+
+        def done(value: Any, error: BaseException | None) -> None:
+            self.in_flight -= 1
+            if error is None:
+                try:
+                    self.answer(frame.id, frames.write(Result(frame.id, operation.result(value))))
+                    return
+                except Exception as failure:
+                    error = failure
+            self.crashed(frame.id, error, f"operation {operation.name!r}")
+
         if operation.is_async:
-            house.run(
-                self._operate(operation, frame.id, given, named),
-                lambda error: self.ended(frame.id, error, f"operation {operation.name!r}"),
-            )
+            house.run(operation.fn(*given, **named), done)
         else:
-            house.in_thread(
-                operation.fn, given, named,
-                lambda value, error: self._returned(operation, frame.id, value, error),
-            )  # fmt: skip
-
-    async def _operate(
-        self, operation: Called, id: int, given: tuple[Any, ...], named: dict[str, Any]
-    ) -> None:
-        value = await operation.fn(*given, **named)
-        self.answer(id, frames.write(Result(id, operation.result(value))))
-
-    def _returned(self, operation: Called, id: int, value: Any, error: BaseException | None) -> None:
-        if error is None:
-            try:
-                self.answer(id, frames.write(Result(id, operation.result(value))))
-            except Exception as failure:
-                error = failure
-        self.ended(id, error, f"operation {operation.name!r}")
-
-    def ended(self, id: int, error: BaseException | None, who: str) -> None:
-        """What was asked for has run."""
-        self.in_flight -= 1
-        if error is not None:
-            self.crashed(id, error, who)
+            house.in_thread(operation.fn, given, named, done)
 
     # ---- messages ----
 
@@ -302,10 +286,13 @@ class Remote:
             return
         message = Message(frame.content, frame.data, frame.id, replied, self.reply, self)
         self.in_flight += 1
-        house.run(
-            self._hear(listeners, message),
-            lambda error: self.ended(frame.id, error, f"message {frame.content[:40]!r}"),
-        )
+
+        def done(_: Any, error: BaseException | None) -> None:
+            self.in_flight -= 1
+            if error is not None:
+                self.crashed(frame.id, error, f"message {frame.content[:40]!r}")
+
+        house.run(self._hear(listeners, message), done)
 
     async def _hear(self, listeners: list[Any], message: Message) -> None:
         failure: tuple[BaseException, str] | None = None
@@ -387,6 +374,3 @@ class Executions:
 
     def __len__(self) -> int:
         return len(self._all)
-
-
-Ended = Callable[[BaseException | None], None]

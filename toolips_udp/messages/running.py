@@ -1,6 +1,6 @@
 """Running: where operations, listeners and logins run, each with a deadline. Async in place, plain in threads.
 
-Imports the stepper of the runners. One per server and start.
+Imports the stepper of the runners. One per server and start. Whatever runs here ends in one `done(value, error)`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 from ..runners.tasks import Stepper
 from .errors import BadAction
@@ -18,7 +18,34 @@ THREADS = 8
 QUEUED = 4096
 """Plain functions that may wait for a thread, of all clients together."""
 
-Ended = Callable[[BaseException | None], None]
+Done = Callable[[Any, BaseException | None], None]
+
+
+class _Valued:
+    """A coroutine that waits, and what it returns in the end, which the task that drives it does not keep."""
+
+    __slots__ = ("_coro", "value")
+
+    def __init__(self, coro: Coroutine[Any, Any, Any]) -> None:
+        self._coro = coro
+        self.value: Any = None
+
+    def send(self, value: Any) -> Any:
+        try:
+            return self._coro.send(value)
+        except StopIteration as stop:
+            self.value = stop.value
+            raise
+
+    def throw(self, error: BaseException) -> Any:
+        try:
+            return self._coro.throw(error)
+        except StopIteration as stop:
+            self.value = stop.value
+            raise
+
+    def close(self) -> None:
+        self._coro.close()
 
 
 class Running:
@@ -31,27 +58,39 @@ class Running:
         self._threads: ThreadPoolExecutor | None = None
         self._in_threads = 0
 
-    def run(self, coro: Coroutine[Any, Any, Any], ended: Ended) -> None:
-        """Run a coroutine, its first steps at once; `ended(error)` comes exactly once."""
-        if self._stepper.full:
+    def run(self, coro: Coroutine[Any, Any, Any], done: Done) -> None:
+        """Run a coroutine, its first steps at once; `done` comes exactly once."""
+        stepper = self._stepper
+        if stepper.full:
             coro.close()
-            ended(BadAction("the server has too much to do. Try again later"))
+            done(None, BadAction("the server has too much to do. Try again later"))
             return
+        stepper.enter()
         try:
-            yielded = self._stepper.step(coro)
-        except StopIteration:
-            ended(None)
-        except Exception as error:
-            ended(error)
+            yielded = stepper.context.run(coro.send, None)
+        except BaseException as error:
+            stepper.leave()
+            stepper.tidy()
+            if error.__class__ is StopIteration:
+                done(error.value, None)
+            elif isinstance(error, Exception):
+                done(None, error)
+            else:
+                raise
         else:
-            self._stepper.suspended(coro, yielded, ended, self._deadline)
+            stepper.leave()
+            rest = _Valued(coro)
+            stepper.suspended(
+                cast("Coroutine[Any, Any, Any]", rest), yielded,
+                lambda error: done(rest.value, error), self._deadline,
+            )  # fmt: skip
 
     def in_thread(
         self,
         fn: Callable[..., Any],
         given: tuple[Any, ...],
         named: dict[str, Any],
-        done: Callable[[Any, Any], None],
+        done: Done,
     ) -> None:
         """Run a function in a thread; `done(value, error)` comes on the loop, at the latest at the deadline."""
         if self._in_threads >= QUEUED:

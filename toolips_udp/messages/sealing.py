@@ -105,7 +105,9 @@ class Opener:
         window = self.window
         if number == window.newest + 1:  # what a reliable carrier brings
             window.newest = number
-            window.seen = (window.seen << 1 | 1) & _ALL
+            if window.seen is not _ALL:  # as it is from the 256th on
+                seen = (window.seen << 1 | 1) & _ALL
+                window.seen = _ALL if seen == _ALL else seen
             return body
         if not window.is_fresh(number):
             return "replayed"

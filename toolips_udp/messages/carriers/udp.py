@@ -17,6 +17,7 @@ from ...connections.udp import UDPConnection
 from ...modes import UDP
 from ...peers.enet import Enet, caps_of
 from ...peers.peer import AT_ONCE, CODE_OF, CODES, DRAINED
+from ...peers.vigil import Vigil
 from ...peers.wire import Wire
 from ..errors import ConnectError
 from .link import Link, is_near
@@ -36,9 +37,10 @@ def settings_of(max_message: int) -> dict[str, Any]:
 class PeerLink(Link):
     """A link on one peer."""
 
-    def __init__(self, peer: Any) -> None:
+    def __init__(self, peer: Any, vigil: Vigil) -> None:
         super().__init__()
         self.peer = peer
+        self.vigil = vigil
         self.address = peer.address
         self.host = peer.address.host
         self.near = is_near(self.host)
@@ -48,6 +50,8 @@ class PeerLink(Link):
     def send(self, data: bytes) -> bool:
         """See `Link.send`."""
         self._since += len(data) + 48
+        if not self.vigil.waits:
+            self.vigil.said(self.peer.id)
         sent: bool = self.peer.send(data)
         return sent
 
@@ -85,14 +89,20 @@ class Riders:
 
     def __init__(self, accept: Callable[[Link], None]) -> None:
         self._accept = accept
+        self.vigil: Any = None
 
     def joined(self, peer: Any) -> None:
         """A peer has connected."""
-        peer.rider = link = PeerLink(peer)
+        peer.rider = link = PeerLink(peer, self.vigil)
         self._accept(link)
 
     def received(self, peer: Any, message: Any) -> None:
         """A peer has sent a message."""
+        vigil = self.vigil
+        if vigil.waits:
+            vigil.heard(peer.id, message.now)
+        else:
+            vigil.fast = 0
         peer.rider.on_message(message.data)
 
     def left(self, peer: Any, word: str, code: int, by_peer: bool, seconds: float) -> None:
@@ -120,6 +130,7 @@ class UdpCarrier:
     def begin(self, server: Any, failed: Callable[[Any, BaseException], None]) -> None:
         """Make the host, or ride on the module's Game."""
         self._server, self._loop = server, asyncio.get_running_loop()
+        self._riders.vigil = Vigil(self._loop)
         self.game = next((e for e in server.extensions if hasattr(e, "ride")), None)
         if self.game is not None:
             self.longest = min(self.longest, self.game.ride(RIDER, self._riders) - OVERHEAD)
@@ -209,7 +220,8 @@ class UdpClientLink(PeerLink):
         host.joined, host.received, host.left = self._joined, self._received, self._left
         self.joined: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wire = Wire(host, address)
-        super().__init__(host.connect(address, 1, RIDER, now=time.monotonic_ns()))
+        vigil = Vigil(asyncio.get_running_loop())
+        super().__init__(host.connect(address, 1, RIDER, now=time.monotonic_ns()), vigil)
 
     def close(self) -> None:
         """See `Link.close`."""
@@ -227,6 +239,11 @@ class UdpClientLink(PeerLink):
             self.joined.set_result(None)
 
     def _received(self, peer: Any, message: Any) -> None:
+        vigil = self.vigil
+        if vigil.waits:
+            vigil.heard(peer.id, message.now)
+        else:
+            vigil.fast = 0
         self.on_message(message.data)
 
     def _left(self, peer: Any, word: str, code: int, by_peer: bool, seconds: float) -> None:
