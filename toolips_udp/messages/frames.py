@@ -6,6 +6,7 @@ unknown kind `BadAction`; nothing else can be raised, whatever the bytes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -84,13 +85,11 @@ def _no_extensions(code: int, data: memoryview) -> Any:
     raise ValueError(f"msgpack extension {code}")
 
 
-_encode = msgspec.msgpack.Encoder().encode
 _decode: Any = msgspec.msgpack.Decoder(Frame, ext_hook=_no_extensions).decode
 
 
-def write(frame: Frame) -> bytes:
-    """The bytes of a frame. Raises `TypeError`, `ValueError` or `OverflowError` for what msgpack cannot hold."""
-    return _encode(frame)
+write: Callable[[Frame], bytes] = msgspec.msgpack.Encoder().encode
+"""The bytes of a frame. Raises `TypeError`, `ValueError` or `OverflowError` for what msgpack cannot hold."""
 
 
 def read(body: bytes) -> Any:

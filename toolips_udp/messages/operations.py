@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import convert
+from msgspec.structs import astuple
 
 from ..errors import suggestion
 from .errors import BadFrame, ContentError, OperationFailed, UnknownOperation, UnsupportedOperation
@@ -68,6 +70,7 @@ class Operation:
         self._nested = not whole and any(has_fields(field[1]) for field in fields)
         self._direct = all(what == _KEY and not by_name for what, _, by_name in self._plan)
         self._optional = any(default is not inspect.Parameter.empty for default in self._defaults)
+        self._simple = self._struct is not None and self._direct and not (self._nested or self._optional)
         returns = hints.get("return", Any)
         self._returns = None if returns in (Any, None, type(None)) or isinstance(returns, str) else returns
         self._check = checker(self._returns, f"the result of {name}") if self._returns is not None else None
@@ -103,6 +106,11 @@ class Operation:
 
     def arguments(self, server: Any, payload: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and named arguments for `fn`. Raises `ContentError` that names the field."""
+        if self._simple and payload is not None:
+            try:
+                return astuple(convert(payload, self._struct)), {}
+            except msgspec.ValidationError as error:
+                raise content_error(error, f"the payload of {self.name}") from None
         keys: tuple[Any, ...] = ()
         if self._struct is not None:
             keys = self._read_keys(payload)
@@ -131,7 +139,7 @@ class Operation:
         if self._nested:
             refuse_others(payload, self._struct)
         try:
-            keys: tuple[Any, ...] = msgspec.structs.astuple(msgspec.convert(payload, self._struct))
+            keys: tuple[Any, ...] = astuple(convert(payload, self._struct))
         except msgspec.ValidationError as error:
             raise content_error(error, f"the payload of {self.name}") from None
         if self._optional:

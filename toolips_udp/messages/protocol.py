@@ -9,6 +9,7 @@ An event is a frame, or a tuple: ("judge", token) ("login", Session) ("bad", Mes
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -40,7 +41,7 @@ class Protocol:
         self.heard = now
         self.said = now
         self._asked = now
-        self._max = max_message + HEAD
+        self._max = self._longest = max_message + HEAD
 
     @property
     def open(self) -> bool:
@@ -61,7 +62,16 @@ class Protocol:
         self.said = now
         return self.session.seal.close(body)
 
-    def _frame(self, session: Session, data: bytes, now: float) -> Event | None:
+    def receive(self, data: bytes, now: float) -> Event | None:
+        """One message of the carrier."""
+        if self.ended:
+            return None
+        session = self.session
+        if session is None:
+            return self._before_login(data, now)
+        if len(data) > self._longest:
+            self.counts["too_long"] += 1
+            return None
         body = session.opener.open(data)
         if body.__class__ is str:
             self.counts[body] += 1
@@ -77,6 +87,9 @@ class Protocol:
             self.out.append(self.write(Pong(frame.number), now))
             return None
         return None if kind is Pong else frame
+
+    def _before_login(self, data: bytes, now: float) -> Event | None:
+        raise NotImplementedError
 
     def keep_alive(self, now: float, every: float, lost_after: float) -> Happening | None:
         """A ping when nothing was said, or heard, for `every` seconds; the end when nothing was for `lost_after`.
@@ -126,23 +139,17 @@ class ServerProtocol(Protocol):
         self._judge_at: float | None = None
         self._proof = b""
 
-    def receive(self, data: bytes, now: float) -> Event | None:
-        """One message of the carrier."""
-        if self.ended:
-            return None
-        session = self.session
-        if len(data) > self._max:
+    def _before_login(self, data: bytes, now: float) -> Happening | None:
+        if len(data) > self._longest:
             self.counts["too_long"] += 1
-            return None if session is not None else self.end("login", None)
-        if session is not None:
-            return self._frame(session, data, now)
+            return self.end("login", None)
         try:
-            return self._before_login(data, now)
+            return self._login_step(data, now)
         except LoginError:
             self.counts["malformed"] += 1
             return self._fail(now)
 
-    def _before_login(self, data: bytes, now: float) -> Happening | None:
+    def _login_step(self, data: bytes, now: float) -> Happening | None:
         if not data or len(data) > LONGEST_LOGIN:
             raise LoginError("no login frame")
         if is_probe(data) and self._state == "hello":
@@ -240,17 +247,13 @@ class ClientProtocol(Protocol):
         super().__init__(terms, now, max_message, counts)
         self._login = ClientLogin(token, terms, may_send, instance, resumes, random)
         self._state = "hello"
+        self._longest = sys.maxsize  # what the server may say is the carrier's affair
 
     def begin(self) -> None:
         """Say hello."""
         self.out.append(self._login.hello())
 
-    def receive(self, data: bytes, now: float) -> Event | None:
-        """One message of the carrier."""
-        if self.ended:
-            return None
-        if self.session is not None:
-            return self._frame(self.session, data, now)
+    def _before_login(self, data: bytes, now: float) -> Happening | None:
         try:
             if self._state == "hello":
                 self.out.append(self._login.answer(data))

@@ -267,10 +267,13 @@ class Remote:
                     error = failure
             self.crashed(frame.id, error, f"operation {operation.name!r}")
 
+        work = house.work
+        if work is None:
+            return  # the server stops
         if operation.is_async:
-            house.run(operation.fn(*given, **named), done)
+            work.run(operation.fn(*given, **named), done)
         else:
-            house.in_thread(operation.fn, given, named, done)
+            work.in_thread(operation.fn, given, named, done)
 
     # ---- messages ----
 

@@ -61,7 +61,7 @@ class Running:
     def run(self, coro: Coroutine[Any, Any, Any], done: Done) -> None:
         """Run a coroutine, its first steps at once; `done` comes exactly once."""
         stepper = self._stepper
-        if stepper.full:
+        if len(stepper.waiting) >= stepper.most:
             coro.close()
             done(None, BadAction("the server has too much to do. Try again later"))
             return
@@ -70,7 +70,8 @@ class Running:
             yielded = stepper.context.run(coro.send, None)
         except BaseException as error:
             stepper.leave()
-            stepper.tidy()
+            if stepper.context != stepper.base:
+                stepper.tidy()
             if error.__class__ is StopIteration:
                 done(error.value, None)
             elif isinstance(error, Exception):

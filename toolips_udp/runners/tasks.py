@@ -114,24 +114,16 @@ class Stepper:
         self._abandoned: list[asyncio.Task[None]] = []
         self._outer: asyncio.Task[Any] | None = None
         self._entered = False
-        self._base = copy_context()
-        self._context = self._base.copy()
-        self._spare = Suspended(loop, self._context)
+        self.base = copy_context()
+        """What `context` equals while no handler has set a variable in it."""
+        self.context = self.base.copy()
+        """The context in which the next first step must run."""
+        self._spare = Suspended(loop, self.context)
 
     @property
     def full(self) -> bool:
         """Whether no more async handlers may start."""
         return len(self.waiting) >= self.most
-
-    @property
-    def context(self) -> Context:
-        """The context in which the next first step must run."""
-        return self._context
-
-    @property
-    def base(self) -> Context:
-        """What `context` equals while no handler has set a variable in it."""
-        return self._base
 
     def enter(self) -> None:
         """From here to `leave`, the current task is the spare."""
@@ -158,7 +150,7 @@ class Stepper:
         """The first step of a handler: what it yielded. Raises `StopIteration` when it is already over."""
         self.enter()
         try:
-            yielded = self._context.run(coro.send, None)
+            yielded = self.context.run(coro.send, None)
         except BaseException:
             self.leave()
             self.tidy()
@@ -168,7 +160,7 @@ class Stepper:
 
     def tidy(self) -> None:
         """After a first step that ended its handler: variables that it set must not reach the next one."""
-        if self._context != self._base:  # equal at once when nothing was set
+        if self.context != self.base:  # equal at once when nothing was set
             self._spare.task.cancel()
             self._new_spare()
 
@@ -204,8 +196,8 @@ class Stepper:
 
     def _new_spare(self) -> None:
         before = self._spare.task if self._entered else None
-        self._context = self._base.copy()
-        self._spare = Suspended(self.loop, self._context)
+        self.context = self.base.copy()
+        self._spare = Suspended(self.loop, self.context)
         if before is not None:
             _leave_task(self.loop, before)
             _enter_task(self.loop, self._spare.task)

@@ -87,23 +87,24 @@ def _word(word: str, code: int, by_peer: bool) -> str:
 class Riders:
     """Peers to links: what a host tells, handed to who serves the links. The callbacks of a host, or of a Game."""
 
-    def __init__(self, accept: Callable[[Link], None]) -> None:
+    def __init__(self, accept: Callable[[Link], None], vigil: Vigil) -> None:
         self._accept = accept
-        self.vigil: Any = None
+        self._vigil = vigil
 
     def joined(self, peer: Any) -> None:
         """A peer has connected."""
-        peer.rider = link = PeerLink(peer, self.vigil)
+        peer.rider = link = PeerLink(peer, self._vigil)
         self._accept(link)
 
     def received(self, peer: Any, message: Any) -> None:
         """A peer has sent a message."""
-        vigil = self.vigil
+        link = peer.rider
+        vigil = link.vigil
         if vigil.waits:
             vigil.heard(peer.id, message.now)
         else:
             vigil.fast = 0
-        peer.rider.on_message(message.data)
+        link.on_message(message.data)
 
     def left(self, peer: Any, word: str, code: int, by_peer: bool, seconds: float) -> None:
         """A peer has gone."""
@@ -116,7 +117,7 @@ class UdpCarrier:
     """The server's half. `begin` on the server's loop; then `stages` and `route` are those of an extension."""
 
     def __init__(self, accept: Callable[[Link], None], max_message: int, max_clients: int) -> None:
-        self._riders = Riders(accept)
+        self._accept = accept
         self._settings = {**settings_of(max_message), "channels": 1, "max_peers": max_clients}
         self.host: Any = None
         self.game: Any = None
@@ -130,17 +131,16 @@ class UdpCarrier:
     def begin(self, server: Any, failed: Callable[[Any, BaseException], None]) -> None:
         """Make the host, or ride on the module's Game."""
         self._server, self._loop = server, asyncio.get_running_loop()
-        self._riders.vigil = Vigil(self._loop)
+        self.vigil = Vigil(self._loop)
+        riders = Riders(self._accept, self.vigil)
         self.game = next((e for e in server.extensions if hasattr(e, "ride")), None)
         if self.game is not None:
-            self.longest = min(self.longest, self.game.ride(RIDER, self._riders) - OVERHEAD)
+            self.longest = min(self.longest, self.game.ride(RIDER, riders) - OVERHEAD)
             return
         if all(mode.mode is not UDP for mode in server.modes):
             return
         self.host = Enet().host(os.urandom(16), **self._settings)
-        self.host.joined, self.host.received, self.host.left = (
-            self._riders.joined, self._riders.received, self._riders.left,
-        )  # fmt: skip
+        self.host.joined, self.host.received, self.host.left = riders.joined, riders.received, riders.left
         self.host.failed = failed
         self.host.wake = self._flush
 
