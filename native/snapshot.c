@@ -64,12 +64,20 @@ static uint64_t difference(const snap_shape *shape, unsigned field, uint32_t bef
     return ((uint64_t)d << 1) ^ (uint64_t)(d >> 63);
 }
 
+/* Since the base, which is the same entity: until a client has a snapshot that says so, each tells it. */
+static unsigned jumped(const uint32_t *old, const uint32_t *row)
+{
+    return (old[0] ^ row[0]) >= SNAP_JUMP;
+}
+
 static void put_changed(writer *w, const snap_shape *shape, const uint32_t *old, const uint32_t *row)
 {
-    uint64_t mask = row[0] >> 31;
+    uint64_t mask = jumped(old, row);
     for (unsigned n = 0; n < shape->fields; n++)
         mask = mask << 1 | (old[1 + n] != row[1 + n]);
     put(w, mask, shape->fields + 1);
+    if (jumped(old, row))
+        put(w, row[0] / SNAP_JUMP & 1, 1);
     for (unsigned n = 0; n < shape->fields; n++) {
         if (old[1 + n] == row[1 + n])
             continue;
@@ -82,7 +90,7 @@ static void put_changed(writer *w, const snap_shape *shape, const uint32_t *old,
 
 static uint32_t changed_bits(const snap_shape *shape, const uint32_t *old, const uint32_t *row)
 {
-    uint32_t bits = shape->fields + 1;
+    uint32_t bits = shape->fields + 1 + jumped(old, row);
     for (unsigned n = 0; n < shape->fields; n++)
         if (old[1 + n] != row[1 + n])
             bits += shape->kind[n] == SNAP_WHOLE

@@ -1,7 +1,7 @@
 /* snapshot.h: what a game tells each client of a room, as the difference to what that client has.
  *
- * A frame is rows of 32-bit words, by rising id: the id, then a whole number for each field. In a frame
- * made now, bit 31 of the id says that this entity jumped. Nothing here allocates or keeps anything; all
+ * A frame is rows of 32-bit words, by rising id: the id, then a whole number for each field. The upper half
+ * of the id's word counts how often this entity has jumped, and goes round. Nothing here allocates or keeps anything; all
  * memory is the caller's, and one thread uses it at a time. The bits are described in toolips_udp/game/snapshot.py,
  * and toolips_udp/game/making.py says the same in Python.
  */
@@ -13,7 +13,7 @@
 
 #define SNAP_FIELDS 32
 #define SNAP_IDS 65536
-#define SNAP_JUMPED 0x80000000u
+#define SNAP_JUMP 0x10000u
 
 enum { SNAP_STEP, SNAP_WHOLE, SNAP_ROUND }; /* sent as a difference, whole, as one that goes round */
 

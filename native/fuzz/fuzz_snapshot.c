@@ -45,7 +45,8 @@ static void expect(const snap_shape *s, const uint32_t *base, size_t rows, const
 {
     static uint32_t got[READER_WORDS * READER_ROWS];
     reader r = {out, bits, 0};
-    if (apply(s, base, rows, &r, got) != count || !equal(s, got, frame, count))
+    if (apply(s, base, rows, &r, got) != count || !equal(s, got, frame, count) ||
+        !same_jumps(s, base, rows, got, frame, count))
         abort();
 }
 
@@ -64,7 +65,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         s.bits[f] = (uint8_t)(1 + how % 32);
         s.kind[f] = (uint8_t)(how / 32 % 3);
     }
-    size_t b = frame(&in, &s, base, 0), n = frame(&in, &s, now, SNAP_JUMPED);
+    size_t b = frame(&in, &s, base, 0), n = frame(&in, &s, now, SNAP_JUMP);
     uint64_t bits = snap_delta(&s, base, b, now, n, out, sizeof out);
     expect(&s, base, b, out, bits, now, n);
 

@@ -37,8 +37,8 @@ static void read_row(reader *r, const snap_shape *s, const uint32_t *old, uint32
 {
     uint64_t mask = take(r, s->fields + 1);
     row[0] = old[0] & 0xFFFF;
-    if (mask >> s->fields)
-        row[0] |= SNAP_JUMPED;
+    if (mask >> s->fields) /* jumped, and whether an odd number of times since it was born */
+        row[0] |= SNAP_JUMP << take(r, 1);
     for (unsigned n = 0; n < s->fields; n++) {
         row[1 + n] = old[1 + n];
         if (!(mask >> (s->fields - 1 - n) & 1))
@@ -86,6 +86,24 @@ static size_t apply(const snap_shape *s, const uint32_t *base, size_t rows, read
     free(all);
     free(births);
     return n;
+}
+
+/* Whether the jumps that were read are those of the frame since its base. */
+static int same_jumps(const snap_shape *s, const uint32_t *base, size_t rows, const uint32_t *got, const uint32_t *frame,
+                      size_t count)
+{
+    size_t words = snap_words(s);
+    for (size_t n = 0, b = 0; n < count; n++, got += words, frame += words) {
+        while (b < rows && (base[b * words] & 0xFFFF) < (frame[0] & 0xFFFF))
+            b++;
+        const uint32_t *old = base + b * words;
+        uint32_t wanted = 0;
+        if (b < rows && !((old[0] ^ frame[0]) & 0xFFFF) && memcmp(old + 1, frame + 1, s->fields * 4) && old[0] != frame[0])
+            wanted = SNAP_JUMP << (frame[0] >> 16 & 1);
+        if ((got[0] & ~0xFFFFu) != wanted)
+            return 0;
+    }
+    return 1;
 }
 
 /* Whether two frames say the same, jumps aside. */

@@ -54,14 +54,14 @@ static size_t frame_of(const snap_shape *s, const uint32_t *before, size_t rows,
             continue;
         }
         memcpy(row, before + old++ * words, words * 4);
-        id = row[0] &= 0xFFFF;
+        id = row[0] & 0xFFFF;
         if (roll(6) == 0)
             continue; /* gone */
         for (unsigned f = 0; f < s->fields; f++)
             if (roll(3) == 0)
                 row[1 + f] = value_of(s, f);
         if (roll(5) == 0)
-            row[0] |= SNAP_JUMPED;
+            row[0] += SNAP_JUMP;
         n++;
     }
     return n;
@@ -78,7 +78,7 @@ static void what_is_written_is_what_is_read(void)
         uint64_t bits = snap_delta(&s, base, b, now, n, out, sizeof out);
         assert(bits <= 8 * sizeof out);
         reader r = {out, bits, 0};
-        assert(apply(&s, base, b, &r, got) == n && equal(&s, got, now, n));
+        assert(apply(&s, base, b, &r, got) == n && equal(&s, got, now, n) && same_jumps(&s, base, b, got, now, n));
         /* Too little room is told, and nothing is written beyond it. */
         size_t room = roll((uint32_t)(bits / 8) + 2);
         uint8_t *exact = malloc(room + 1);

@@ -19,7 +19,7 @@ cdef extern from "Python.h":
 
 cdef extern from "snapshot.h":
     enum: SNAP_IDS, SNAP_STEP, SNAP_WHOLE, SNAP_ROUND, SNAP_FIELDS
-    const uint32_t SNAP_JUMPED
+    const uint32_t SNAP_JUMP
     ctypedef struct snap_shape:
         uint32_t fields
         uint8_t *bits
@@ -203,7 +203,7 @@ cdef class Made:
         for n in range(self.rows):
             entity = entities[n]
             values = plan.get(entity)
-            row[0] = <uint32_t>entity.id | (SNAP_JUMPED if entity.teleport else 0)
+            row[0] = <uint32_t>entity.id | <uint32_t>entity._jumps * SNAP_JUMP
             for i in range(fields):
                 q = plan.whole(<int>i, values[i])
                 row[1 + i] = <uint32_t>q

@@ -16,8 +16,9 @@ from .fields import Field
 from .interest import Grid, Near
 
 State = tuple[int, ...]
+"""How often an entity has jumped, then the whole numbers of its fields."""
 Frame = dict[int, State]
-"""What a client holds after a snapshot: by entity, the whole numbers of its fields."""
+"""What a client holds after a snapshot, by entity."""
 
 Urgent = dict[int, float]
 """What a client still misses: by entity, the priority gathered while unsent."""
@@ -53,16 +54,15 @@ class Plan:
 class Made:
     """One snapshot of one room, being made for each of its clients."""
 
-    __slots__ = ("_bodies", "_entities", "_grid", "_parts", "_plan", "_teleport", "now")
+    __slots__ = ("_bodies", "_entities", "_grid", "_parts", "_plan", "now")
 
     def __init__(self, plan: Plan, entities: list[Any]):
         """`entities` by rising id."""
         quantise, get = plan.quantise, plan.get
         self._plan = plan
         self.now: Frame = {
-            e.id: tuple([q(x) for q, x in zip(quantise, get(e), strict=True)]) for e in entities
+            e.id: (e._jumps, *[q(x) for q, x in zip(quantise, get(e), strict=True)]) for e in entities
         }
-        self._teleport = {e.id for e in entities if e.teleport}
         self._entities = {e.id: e for e in entities}
         self._grid: Grid | None = plan.near.grid(entities) if plan.near is not None else None
         self._bodies: dict[int, tuple[Frame, bytes | None]] = {}
@@ -94,7 +94,7 @@ class Made:
             seen = dict.fromkeys(sorted(found))
         else:
             seen = dict.fromkeys(now)
-        changed = [id for id in seen if base.get(id) != now[id]]
+        changed = [id for id in seen if id not in base or base[id][1:] != now[id][1:]]
         # What does not depend on the choice: a bit per entity of the base, and one more per death.
         room = self._plan.budget * 8 - len(base) - sum(1 for id in base if id not in seen) - 8
         costs = {id: self._part(id, base.get(id))[1] + (1 if id in base else 8) for id in changed}
@@ -139,10 +139,10 @@ class Made:
         part = self._part
         for id in sorted(base):
             old, new = base[id], frame.get(id)
-            if new is old or new == old:
-                bits, size = bits << 1, size + 1
-            elif new is None:
+            if new is None:
                 bits, size = bits << 2 | 3, size + 2
+            elif new is old or new[1:] == old[1:]:
+                bits, size = bits << 1, size + 1
             else:
                 more, count = part(id, old)
                 bits, size = (bits << 2 | 2) << count | more, size + 2 + count
@@ -163,21 +163,24 @@ class Made:
             found = self._parts[key] = (
                 _whole_part(fields, new)
                 if old is None
-                else _changed_part(fields, old, new, id in self._teleport)
+                else _changed_part(fields, old, new)
             )
         return found
 
 
 def _whole_part(fields: list[Field], new: State) -> Bits:
     bits = size = 0
-    for field, value in zip(fields, new, strict=True):
+    for field, value in zip(fields, new[1:], strict=True):
         bits, size = bits << field.bits | value, size + field.bits
     return bits, size
 
 
-def _changed_part(fields: list[Field], old: State, new: State, teleport: bool) -> Bits:
-    mask, bits, size = int(teleport), 0, 0
-    for field, before, value in zip(fields, old, new, strict=True):
+def _changed_part(fields: list[Field], old: State, new: State) -> Bits:
+    jumped = int(old[0] != new[0])
+    mask, bits, size = jumped, 0, 0
+    if jumped:
+        bits, size = new[0] & 1, 1
+    for field, before, value in zip(fields, old[1:], new[1:], strict=True):
         mask <<= 1
         if before == value:
             continue

@@ -60,6 +60,7 @@ class Replica:
         self.latest: Snapshot | None = None
         self.refused = 0
         self._frames: dict[int, Frame] = {}
+        self._jumps: dict[int, dict[int, int]] = {}  # by snapshot, what it told as jumped
         self._mask = 0
         self._time = 0.0
 
@@ -95,16 +96,22 @@ class Replica:
         now = self.clock()
         time = self._unwrap(sent)
         snapshot = Snapshot(number, tick, time, lead, own, {})
-        self._decode(Reader(data[HEADER.size :]), base, snapshot)
+        jumps = self._decode(Reader(data[HEADER.size :]), base, snapshot)
+        told: dict[int, int] = {}  # since the base: that is told again, as the server did not know that we have it
+        for earlier, jumped in self._jumps.items():
+            if (number - earlier) % 0xFFFF < back:
+                told.update(jumped)
+        snapshot.teleported = {id for id, odd in jumps.items() if told.get(id) != odd}
         if held != 0xFFFF:
             t0 = now - (int(now * 1e6) - echo & 0xFFFFFFFF) / 1e6
             self.sync.sample(t0, time - held * 1e-5, time, now)
         else:
             self.sync.guess(time, now)
         frames = self._frames
-        frames[number] = snapshot.frame
+        frames[number], self._jumps[number] = snapshot.frame, jumps
         while len(frames) > RING:
-            del frames[next(iter(frames))]
+            oldest = next(iter(frames))
+            del frames[oldest], self._jumps[oldest]
         # Bit n of the mask is the snapshot n + 1 before the newest.
         self._mask = (self._mask << 1 | 1) << (ahead - 1) & 0xFFFFFFFF if self.latest is not None else 0
         self.latest = snapshot
@@ -119,8 +126,10 @@ class Replica:
         self._time = (last + step) / 1e6
         return self._time
 
-    def _decode(self, reader: Reader, base: Frame, snapshot: Snapshot) -> None:
+    def _decode(self, reader: Reader, base: Frame, snapshot: Snapshot) -> dict[int, int]:
+        """Fills the snapshot; what has jumped since its base, and whether an odd number of times."""
         frame, fields = snapshot.frame, list(self.fields.values())
+        jumps: dict[int, int] = {}
         for id in sorted(base):
             old = base[id]
             if not reader.bits(1):
@@ -128,7 +137,7 @@ class Replica:
             elif reader.bits(1):
                 snapshot.dead.add(id)
             else:
-                frame[id] = self._changed(reader, fields, old, snapshot, id)
+                frame[id] = self._changed(reader, fields, old, jumps, id)
         last = 0
         while reader.bits(1):
             last += reader.golomb(0) + 1
@@ -139,11 +148,14 @@ class Replica:
         names = list(self.fields.items())
         for id, state in frame.items():
             snapshot.entities[id] = {name: field.x(q) for (name, field), q in zip(names, state, strict=True)}
+        return jumps
 
-    def _changed(self, reader: Reader, fields: list[Field], old: State, snapshot: Snapshot, id: int) -> State:
+    def _changed(
+        self, reader: Reader, fields: list[Field], old: State, jumps: dict[int, int], id: int
+    ) -> State:
         mask = reader.bits(len(fields) + 1)
         if mask >> len(fields):
-            snapshot.teleported.add(id)
+            jumps[id] = reader.bits(1)
         new = []
         for n, (field, before) in enumerate(zip(fields, old, strict=True)):
             if not mask >> (len(fields) - 1 - n) & 1:

@@ -8,8 +8,9 @@ half; a client's is `replica.py`. The wire, big-endian:
     [lead i8: how many ticks early the last input came][id of the client's own entity u16]
 
 then bits: for each entity of the base, by rising id, 1 if anything changed; then 1 if it
-is gone; else teleport, one bit per field, and the changed fields. Births follow: 1, the id's
-distance to the last one (Exp-Golomb of order 0), all fields whole; then 0.
+is gone; else teleport, one bit per field, after a teleport whether the entity has jumped an odd number of
+times, and the changed fields. Births follow: 1, the id's distance to the last one (Exp-Golomb of
+order 0), all fields whole; then 0. A teleport is told until a snapshot that tells it is the base.
 
 Numbers count what one client was sent, 1 to 65,535 and round, through all rooms and connections it has.
 """
@@ -37,15 +38,17 @@ RING = 32
 class Entity:
     """One thing in a room. Its fields are attributes; change them, and clients will know.
 
-    `teleport = True` says that the next change is a jump, not a movement to blend.
+    `teleport = True` says that the next change is a jump, not a movement to blend. It is False again
+    after the next snapshot, and told until the client has got it.
     """
 
-    __slots__ = ("id", "owner", "teleport")
+    __slots__ = ("_jumps", "id", "owner", "teleport")
     id: int
     """1 to 65,535, not used again soon."""
     owner: Any
     """The peer whose own entity it is, or None."""
     teleport: bool
+    _jumps: int  # how often it has jumped, 16 bits
 
     def __repr__(self) -> str:
         fields = {name: getattr(self, name) for name in type(self).__slots__}
@@ -164,7 +167,7 @@ class Snapshots:
         hold.last_id = hold.last_id % 65_535 + 1
         while hold.last_id in hold.entities or hold.last_id in hold.freed:
             hold.last_id = hold.last_id % 65_535 + 1
-        entity.id, entity.owner, entity.teleport = hold.last_id, owner, False
+        entity.id, entity.owner, entity.teleport, entity._jumps = hold.last_id, owner, False, 0
         for name, field in self.fields.items():
             setattr(entity, name, values[name] if name in values else field.x(0 if field.raw else field.q(0)))
         hold.entities[entity.id] = entity
@@ -224,6 +227,9 @@ class Snapshots:
         from ..peers.delivery import SEQUENCED
 
         hold = self._hold(room)
+        for entity in hold.entities.values():
+            if entity.teleport:
+                entity.teleport, entity._jumps = False, entity._jumps + 1 & 0xFFFF
         made = self._made(self._plan, [entity for _, entity in sorted(hold.entities.items())])
         hold.freed.clear()
         clock = room.hall.game.agenda.clock()
@@ -256,8 +262,6 @@ class Snapshots:
             else:
                 feedback.lag.down(head + body, lambda data, peer=peer: peer.send(data, channel, SEQUENCED))
                 sent += 1
-        for entity in hold.entities.values():
-            entity.teleport = False
         return sent
 
 

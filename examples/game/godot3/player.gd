@@ -122,6 +122,8 @@ func fill(base):
 func changed(before):
 	var now = before.duplicate()
 	var flags = read(FIELDS.size() + 1)   # the first says that it jumped
+	if flags >> FIELDS.size() & 1:
+		read(1)   # an odd number of times? what is drawn here is never blended
 	for n in range(FIELDS.size()):
 		var field = FIELDS[n]
 		if not flags >> (FIELDS.size() - 1 - n) & 1:

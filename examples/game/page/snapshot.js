@@ -32,6 +32,7 @@ class Bits {
 export class Replica {
   constructor() {
     this.frames = new Map();
+    this.told = new Map();
     this.mask = 0;
     this.latest = null;
     this.refused = 0;
@@ -54,12 +55,21 @@ export class Replica {
     if (!base) throw new RangeError("built on a snapshot that we do not have");
     const made = {
       number, tick: view.getUint32(4), lead: view.getInt8(18), own: view.getUint16(19),
-      born: new Set(), jumped: new Set(), frame: new Map(),
+      born: new Set(), jumped: new Set(), told: new Map(), frame: new Map(),
     };
     this.fill(new Bits(data.subarray(HEADER)), base, made);
+    for (const [id, odd] of made.told) { // again what a snapshot since the base has told is no news
+      const last = [...this.told].filter(([n, told]) => (number - n + 65535) % 65535 < back && told.has(id)).pop();
+      if (!last || last[1].get(id) !== odd) made.jumped.add(id);
+    }
     made.time = this.clock.snapshot(view.getUint32(8), view.getUint32(12), view.getUint16(16));
     this.frames.set(number, made.frame);
-    if (this.frames.size > RING) this.frames.delete(this.frames.keys().next().value);
+    this.told.set(number, made.told);
+    if (this.frames.size > RING) {
+      const oldest = this.frames.keys().next().value;
+      this.frames.delete(oldest);
+      this.told.delete(oldest);
+    }
     this.mask = !this.latest || ahead > 32 ? 0 : Number(((BigInt(this.mask) << 1n | 1n) << BigInt(ahead - 1)) & 0xFFFFFFFFn);
     this.latest = made;
     return made;
@@ -77,8 +87,8 @@ export class Replica {
     }
   }
   changed(bits, old, id, made) {
-    if (bits.read(1)) made.jumped.add(id);
-    const mask = FIELDS.map(() => bits.read(1)), now = { ...old };
+    const jumped = bits.read(1), mask = FIELDS.map(() => bits.read(1)), now = { ...old };
+    if (jumped) made.told.set(id, bits.read(1));
     FIELDS.forEach(([name, size, low, kind], n) => {
       if (!mask[n]) return;
       if (kind === "whole") now[name] = bits.read(size) + low;

@@ -207,6 +207,43 @@ def test_a_teleport_is_told_with_the_change(game, arena, peers):
     assert [s.tick for s in follower.taken if s.teleported] == [33]
 
 
+@pytest.mark.parametrize("lost", ["snapshots", "acks", "both"])
+def test_a_teleport_outlives_the_loss_of_its_snapshot_and_is_told_once(game, arena, peers, lost):
+    """Whatever is lost, the first snapshot that shows a jump tells it, and no other one does."""
+    ships = Snapshots(**POSITION, hz=20)
+    ship = ships.add(arena, x=1.0)
+    rates = {"loss": 0.4 * (lost != "acks"), "ack_loss": 0.4 * (lost != "snapshots")}
+    follower = Follower(game, peers[0], ships, seed=4, **rates)
+    jumps = []
+
+    def move(tick):
+        ship.x = min(ship.x + 0.01, 60.0)
+        if tick.number % 40 == 31:
+            ship.x, ship.teleport = -60.0 + tick.number / 40, True
+            jumps.append(tick.number)
+
+    play(game, arena, ships, [follower], move, 60.0)
+    told = [s.tick for s in follower.taken if s.teleported]
+    seen = [next(s.tick for s in follower.taken if s.tick >= jump) for jump in jumps]
+    assert len(jumps) > 80 and told == sorted(set(seen))
+    assert any(s - jump > 2 for s, jump in zip(seen, jumps, strict=True)) or lost == "acks"
+
+
+def test_two_teleports_within_a_round_trip_are_both_told(game, arena, peers):
+    ships = Snapshots(**POSITION, hz=20)
+    ship = ships.add(arena, x=1.0)
+    follower = Follower(game, peers[0], ships, ack_loss=1.0)
+
+    def move(tick):
+        follower.ack_loss = 0.0 if tick.number < 30 else 1.0  # nothing later is acknowledged
+        ship.x += 0.1
+        if tick.number in (31, 37):
+            ship.x, ship.teleport = -50.0 + tick.number, True
+
+    play(game, arena, ships, [follower], move, 1.0)
+    assert [s.tick for s in follower.taken if s.teleported] == [33, 39]
+
+
 def test_all_kinds_of_fields_travel(game, arena, peers):
     ships = Snapshots(
         x=fixed(0, 1, 0.01), turn=angle(8), score=counter(16), team=number(2), dead=flag(), hz=20
