@@ -161,9 +161,7 @@ class Made:
         if found is None:
             new, fields = self.now[id], self._plan.fields
             found = self._parts[key] = (
-                _whole_part(fields, new)
-                if old is None
-                else _changed_part(fields, old, new)
+                _whole_part(fields, new) if old is None else _changed_part(fields, old, new)
             )
         return found
 

@@ -97,7 +97,9 @@ class Replica:
         time = self._unwrap(sent)
         snapshot = Snapshot(number, tick, time, lead, own, {})
         jumps = self._decode(Reader(data[HEADER.size :]), base, snapshot)
-        told: dict[int, int] = {}  # since the base: that is told again, as the server did not know that we have it
+        told: dict[
+            int, int
+        ] = {}  # since the base: that is told again, as the server did not know that we have it
         for earlier, jumped in self._jumps.items():
             if (number - earlier) % 0xFFFF < back:
                 told.update(jumped)
