@@ -7,6 +7,7 @@ portable transport serves, unless TOOLIPS_UDP_REQUIRE_NATIVE=1.
 """
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -57,6 +58,10 @@ def extensions():
 class Build(build_ext):
     """A failed build leaves the portable transport, with one line that says so."""
 
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def run(self):
         try:
             super().run()
@@ -73,8 +78,8 @@ class Build(build_ext):
         if REQUIRED:
             raise error
         if not self.gave_up:
-            told = f"toolips_udp: no native core ({error}); the portable transport will serve."
-            print(told, file=sys.stderr)
+            why = re.sub(r"Command '\['([^']+)'.*\]'", r"\1", str(error)).rstrip(".")  # without its forty flags
+            print(f"toolips_udp: no native core ({why}); the portable transport will serve.", file=sys.stderr)
         self.gave_up = True
 
     gave_up = False

@@ -1,4 +1,4 @@
-"""Address: a host and a port. Ground floor: imports nothing of ours.
+"""Address: a host and a port. Ground floor: imports errors alone.
 
 An `Address` is a tuple `(host, port)` underneath, so it hashes, compares and
 orders at the speed of a tuple and can be handed to a socket as it is.
@@ -10,6 +10,8 @@ import re
 import socket
 from collections import namedtuple
 from typing import Any, Union
+
+from .errors import FormatError
 
 _NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?")
 
@@ -26,8 +28,8 @@ class Address(namedtuple("Address", "host port")):
     >>> str(Address("::1", 53))
     '[::1]:53'
 
-    Raises `ValueError` for a port out of range or a host that is neither a
-    literal nor a host name.
+    Raises `FormatError`, a `ValueError`, for a port out of range or a host that is
+    neither a literal nor a host name.
     """
 
     __slots__ = ()
@@ -38,7 +40,7 @@ class Address(namedtuple("Address", "host port")):
         if isinstance(port, bool) or not isinstance(port, int):
             raise TypeError(f"the port of an Address is a whole number, found {port!r}")
         if not 0 <= port <= 65535:
-            raise ValueError(f"port {port} of {host!r} is outside 0..65535")
+            raise _bad(f"port {port} of {host!r} is outside 0..65535")
         return tuple.__new__(cls, (_canonical(host), port))
 
     @classmethod
@@ -57,7 +59,7 @@ class Address(namedtuple("Address", "host port")):
         """Read `"127.0.0.1:53"`, `"[::1]:53"`, `(host, port)` or an `Address`.
 
         Literals only: a name would need a question to a resolver, which is not
-        for a packet's path; `Address.resolve` does that. Raises `ValueError`.
+        for a packet's path; `Address.resolve` does that. Raises `FormatError`.
 
         >>> Address.parse("[::1]:53").host
         '::1'
@@ -69,7 +71,7 @@ class Address(namedtuple("Address", "host port")):
         host, port = _split(text)
         address = cls(host, port)
         if not address.is_literal:
-            raise ValueError(
+            raise _bad(
                 f"{text!r} holds the name {host!r}, but an IP literal is needed here. "
                 f"Fix: Address.resolve({text!r}), once, outside the handlers"
             )
@@ -88,7 +90,7 @@ class Address(namedtuple("Address", "host port")):
         try:
             found = socket.getaddrinfo(address.host, address.port, type=kind)
         except OSError as error:
-            raise ValueError(f"the host name {address.host!r} cannot be resolved: {error.strerror}") from None
+            raise _bad(f"the host name {address.host!r} cannot be resolved: {error.strerror}") from None
         return cls.of(found[0][4])
 
     @property
@@ -151,8 +153,12 @@ def _canonical(host: str) -> str:
         raise _not_a_host(host) from None
 
 
-def _not_a_host(host: str) -> ValueError:
-    return ValueError(
+def _bad(text: str) -> FormatError:
+    return FormatError(text, code="bad-address")
+
+
+def _not_a_host(host: str) -> FormatError:
+    return _bad(
         f"{host!r} is neither an IP literal nor a host name. Expected for example 127.0.0.1, ::1 or localhost"
     )
 
@@ -163,17 +169,17 @@ def _split(text: str) -> tuple[str, int]:
     if text.startswith("["):
         host, bracket, rest = text[1:].partition("]")
         if not bracket or (rest and not rest.startswith(":")):
-            raise ValueError(f"{text!r} is not an address. Expected for example [::1]:53")
+            raise _bad(f"{text!r} is not an address. Expected for example [::1]:53")
         digits = rest[1:] if rest else "0"
         if ":" not in host:
-            raise ValueError(f"{text!r} is not an address: brackets hold an IPv6 literal, found {host!r}")
+            raise _bad(f"{text!r} is not an address: brackets hold an IPv6 literal, found {host!r}")
     elif text.count(":") > 1:
-        raise ValueError(f"{text!r} is not an address: an IPv6 host stands in brackets, as in [::1]:53")
+        raise _bad(f"{text!r} is not an address: an IPv6 host stands in brackets, as in [::1]:53")
     else:
         host, colon, digits = text.partition(":")
         digits = digits if colon else "0"
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 6):
-        raise ValueError(
+        raise _bad(
             f"{text!r} is not an address: the port is {digits!r}. Expected for example 127.0.0.1:2000"
         )
     return host, int(digits)
@@ -192,4 +198,4 @@ def _scope_id(name: str) -> int:
     try:
         return socket.if_nametoindex(name)
     except OSError:
-        raise ValueError(f"no network interface is called {name!r}") from None
+        raise _bad(f"no network interface is called {name!r}") from None

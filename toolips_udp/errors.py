@@ -35,6 +35,9 @@ class BindError(StartError, OSError):
 
     code = "cannot-bind"
 
+    def __str__(self) -> str:
+        return self.strerror or super().__str__()
+
 
 class UnknownHandler(ToolipsError, LookupError):
     """`set_handler` named a handler that the module does not have."""

@@ -10,13 +10,14 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .errors import StartError, suggestion
+from .errors import StartError, ToolipsError, suggestion
 from .extensions.base import Extension, hook, title
 from .extensions.multi import MultiHandler
 from .extensions.quick import QuickExtension
@@ -67,13 +68,34 @@ def find(module: Any) -> Any:
         )
     try:
         return importlib.import_module(text)
-    except ModuleNotFoundError as error:
-        if error.name and (text == error.name or text.startswith(error.name + ".")):
+    except ToolipsError:
+        raise
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and (text == missing or text.startswith(missing + ".")):
             raise StartError(
                 f"there is no module {text!r}: {error}. Fix: check the name, or give the path of its .py file",
                 code="no-such-module",
             ) from None
-        raise
+        raise _broken(text, error) from error
+
+
+def _broken(name: str, error: Exception) -> StartError:
+    """What to say of a module that raises while it is loaded: where, in the user's own file."""
+    if isinstance(error, SyntaxError) and error.filename:
+        place, what = f"{error.filename}:{error.lineno}", f"SyntaxError: {error.msg}"
+    else:
+        frames = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if frame.filename != __file__ and "importlib" not in frame.filename
+        ]
+        place = f"{frames[0].filename}:{frames[0].lineno}" if frames else name
+        what = f"{type(error).__name__}: {error}"
+    return StartError(
+        f"{name} cannot be loaded: {place} raised {what}. Fix: mend that line",
+        code="broken-module",
+    )
 
 
 def _from_path(path: Path) -> ModuleType:
@@ -100,9 +122,11 @@ def _from_path(path: Path) -> ModuleType:
         sys.path.insert(0, folder)  # as for a script: it may import its neighbours
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         sys.modules.pop(name, None)
-        raise
+        if isinstance(error, ToolipsError) or not isinstance(error, Exception):
+            raise
+        raise _broken(path.name, error) from error
     return module
 
 

@@ -38,6 +38,7 @@ class Setting:
     kind: type = str
     default: Any = None
     many: bool = False
+    unit: str = ""  # what --help shows for the value, as in MIB; else by the kind
 
     @property
     def key(self) -> str:
@@ -56,6 +57,9 @@ class Value:
     source: str
 
 
+KINDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+"""What errors call the type of a setting."""
+
 _TRUE, _FALSE = {"1", "true", "yes", "on"}, {"0", "false", "no", "off", ""}
 
 
@@ -71,7 +75,7 @@ def convert(setting: Setting, value: Any, source: str) -> Any:
 
 def _one(setting: Setting, value: Any, source: str) -> Any:
     kind = setting.kind
-    wrong = SettingError(f"{setting.key} from {source} is {value!r}, expected {kind.__name__}")
+    wrong = SettingError(f"{setting.key} from {source} is {value!r}, expected {KINDS[kind]}")
     if isinstance(value, str) and kind is bool:
         if value.lower() not in _TRUE | _FALSE:
             raise SettingError(f"{setting.key} from {source} is {value!r}, expected true or false")

@@ -47,6 +47,8 @@ MODULES = {
     "two QuickExtensions of one name": (
         "a = QuickExtension('log')\nb = QuickExtension('log')\n@handler\ndef main(c): ..."
     ),
+    "a module that raises": "1 / 0",
+    "a module that imports what is not there": "import no_such_thing_at_all",
     "a misspelt name in __all__": "__all__ = ['mian']\n@handler\ndef main(c): ...",
 }
 SETTINGS = {
@@ -65,6 +67,9 @@ COMMANDS = {
     "a misspelt command": ["rnu", "echo.py"],
     "a file to run that is not there": ["run", "nowhere.py"],
     "a module to run that is not there": ["run", "nowhere_at_all"],
+    "a misspelt flag's value": ["lag", "--to", "127.0.0.1:9", "--up", "wify"],
+    "a port beyond the last": ["send", "127.0.0.1:99999", "x"],
+    "no port": ["send", "127.0.0.1", "x"],
     "more than a datagram on the command line": ["send", "127.0.0.1:9", "x" * 70_000],
     "TCP to where nothing listens": ["send", "--tcp", "127.0.0.1:1", "x"],
     "nothing to serve over DNS": ["dns", "serve"],

@@ -83,11 +83,12 @@ def test_a_module_is_never_written_to():
     assert vars(plain) == before
 
 
-def test_an_import_error_inside_a_module_is_its_own(tmp_path, monkeypatch):
+def test_an_import_error_inside_a_module_is_not_taken_for_a_missing_module(tmp_path, monkeypatch):
     (tmp_path / "broken_inside.py").write_text("import a_module_that_is_not_there\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(ModuleNotFoundError, match="a_module_that_is_not_there"):
+    with pytest.raises(StartError, match=r"broken_inside\.py:1 raised .*a_module_that_is_not_there") as caught:
         find("broken_inside")
+    assert caught.value.code == "broken-module" and isinstance(caught.value.__cause__, ModuleNotFoundError)
     with pytest.raises(StartError, match="no module 'not_there_either'"):
         find("not_there_either")
 

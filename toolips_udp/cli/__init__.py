@@ -19,17 +19,52 @@ import argparse
 import ast
 import importlib
 import os
+import re
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
-from ..errors import StartError, ToolipsError, suggestion
+from ..errors import FormatError, StartError, ToolipsError, suggestion
 from ..settings import Setting, SettingError, read_table, resolve, unknown_variables
 
 DEFAULT_FILE = "toolips_udp.toml"
 USAGE, START_FAILED, INTERRUPTED = 2, 3, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser that answers a mistake with one line and a suggestion, not with every flag there is."""
+
+    def error(self, message: str) -> NoReturn:
+        stranger = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        if stranger:
+            hint = suggestion(stranger[1], self._option_string_actions)
+            message = f"there is no flag {stranger[1]}.{hint}"
+        print(
+            f"{self.prog}: {message.rstrip('.')}. Fix: {self.prog} --help tells what there is",
+            file=sys.stderr,
+        )
+        raise SystemExit(USAGE)
+
+
+def positive(text: str) -> float:
+    """For argparse: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
+def counted(text: str) -> int:
+    """For argparse: a whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 1 or more")
+    return int(text)
 
 
 def names() -> list[str]:
@@ -69,7 +104,7 @@ def overview() -> str:
 
 
 def parser_of(name: str, module: ModuleType) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"toolips-udp {name}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -92,12 +127,20 @@ def add_flag(parser: argparse.ArgumentParser, setting: Setting) -> None:
         switch = argparse.BooleanOptionalAction
         parser.add_argument(flag, dest=setting.key, action=switch, default=argparse.SUPPRESS, help=text)
         return
-    kind = "append" if setting.many else "store"
-    metavar = {int: "N", float: "SECONDS"}.get(setting.kind, setting.name.upper())
-    if setting.kind is str and setting.name in ("udp", "tcp", "http", "admin", "to"):
-        metavar = "ADDR"
+    metavar = setting.unit or {int: "N", float: "SECONDS"}.get(setting.kind, setting.name.upper())
     absent = argparse.SUPPRESS
-    parser.add_argument(flag, dest=setting.key, action=kind, default=absent, metavar=metavar, help=text)
+    if setting.many:  # may be repeated, and takes several with commas, as the environment does
+        parser.add_argument(
+            flag,
+            dest=setting.key,
+            action="extend",
+            type=lambda given: given.split(","),
+            default=absent,
+            metavar=metavar,
+            help=text,
+        )
+        return
+    parser.add_argument(flag, dest=setting.key, default=absent, metavar=metavar, help=text)
 
 
 def settle(name: str, settings: Sequence[Setting], options: argparse.Namespace) -> None:
@@ -130,12 +173,23 @@ def invoke(name: str, words: Sequence[str]) -> int:
 def complain(text: object, code: str = "") -> None:
     """One line on stderr, with the code of the error in brackets where it has one."""
     code = code or getattr(text, "code", "")
+    code = code if isinstance(code, str) else ""  # the codes of the wire are numbers, and no help here
     print(f"toolips-udp: [{code}] {text}" if code else f"toolips-udp: {text}", file=sys.stderr)
+
+
+def show_traceback(error: BaseException) -> None:
+    """The traceback of an exception in the user's code, without the frames of this package and the importer."""
+    ours = (str(Path(__file__).parents[1]), "<frozen importlib")
+    told = traceback.TracebackException.from_exception(error)
+    told.stack = traceback.StackSummary.from_list([f for f in told.stack if not f.filename.startswith(ours)])
+    print("".join(told.format(chain=False)), end="", file=sys.stderr)
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one command line; the exit code. Errors are one line with cause and fix, never a traceback."""
     words = list(sys.argv[1:] if words is None else words)
+    if words[:1] == ["help"] and words[1:2] and words[1] in names():
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(overview(), end="")
         return 0 if words else USAGE
@@ -154,13 +208,22 @@ def main(words: Sequence[str] | None = None) -> int:
         complain(error)
         return USAGE
     except StartError as error:
+        if error.code == "broken-module" and error.__cause__ is not None:
+            show_traceback(error.__cause__)
         complain(error)
         return START_FAILED
     except (ToolipsError, ImportError) as error:
         complain(error)
-        return 1
+        return (
+            USAGE if isinstance(error, FormatError) and error.code in ("bad-address", "bad-argument") else 1
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:
+            raise
+        complain(f"{error.filename}: {error.strerror}. Fix: check the path", "no-such-file")
+        return 1
     except KeyboardInterrupt:
         return INTERRUPTED

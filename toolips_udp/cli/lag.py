@@ -1,6 +1,11 @@
-"""`toolips-udp lag`: a bad network between real clients and a real server.
+"""Put a bad network between clients and a server.
 
-Top floor: imports the testing proxy. Called by the command line only.
+    toolips-udp lag --to 127.0.0.1:2000
+    toolips-udp lag --listen 127.0.0.1:3000 --to 127.0.0.1:2000 --up wifi --down loss=0.1,latency=0.05
+
+Carries datagrams from --listen to --to and back, with loss, delay and the rest. One seed gives
+one sequence of fates. While it runs, a line such as `down loss=0.2` or `both wifi` changes the
+weather. Ctrl-C ends it and tells what became of the datagrams.
 """
 
 from __future__ import annotations
@@ -12,37 +17,38 @@ import signal
 import sys
 from typing import Any
 
-HELP = "put a bad network between clients and a server"
+from ..address import Address
+from ..errors import BindError, FormatError
+from ..settings import SettingError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `lag`."""
-    parser.description = (
-        "Carry datagrams from --listen to --to and back, with loss, delay and the rest. One seed gives one "
-        "sequence of fates. While it runs, a line such as `down loss=0.2` or `both wifi` changes the weather."
+    parser.add_argument(
+        "--listen", default="127.0.0.1:3000", metavar="ADDR", help="where clients send to [127.0.0.1:3000]"
     )
-    parser.add_argument("--listen", default="127.0.0.1:3000", metavar="ADDR", help="where clients send to")
     parser.add_argument("--to", required=True, metavar="ADDR", help="the server")
-    parser.add_argument("--seed", default="0", help="what the dice are made from")
+    parser.add_argument("--seed", default="0", help="what the dice are made from [0]")
     knobs = "knobs such as loss=0.1,latency=0.05, or lan, cable, wifi, mobile, bad, awful"
     parser.add_argument("--up", default="", metavar="KNOBS", help=f"client to server: {knobs}")
     parser.add_argument("--down", default="", metavar="KNOBS", help="server to client: the same")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Carry until SIGINT or SIGTERM; 0, or 2 when the command line makes no sense."""
+    """Carry until SIGINT or SIGTERM. `BindError` when --listen cannot be bound."""
+    from ..servers.holder import code_of, explain
     from ..testing.proxy import Proxy
 
+    to, listen = (Address.resolve(text) for text in (args.to, args.listen))
+    if not to.port:
+        raise FormatError(f"--to {args.to} has no port. Expected for example {to}:2000", code="bad-address")
     try:
-        proxy = Proxy(args.to, args.listen, seed=args.seed, up=args.up, down=args.down)
+        proxy = Proxy(to, listen, seed=args.seed, up=args.up, down=args.down)
     except OSError as error:
-        print(
-            f"lag: cannot listen on {args.listen}: {error.strerror}. Give another --listen", file=sys.stderr
-        )
-        return 1
+        why = f"lag cannot listen on {listen}: {explain(True, listen, error)}"
+        raise BindError(error.errno, why, code=code_of(listen, error)) from None
     except ValueError as error:
-        print(f"lag: {error}", file=sys.stderr)
-        return 2
+        raise SettingError(str(error)) from None
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_carry(proxy))
     counts = ", ".join(f"{count} {fate}" for fate, count in proxy.network.trace.counts.items() if count)

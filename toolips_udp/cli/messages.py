@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..messages.client import Client
     from ..messages.hosting import Server
 
-HELP = "serve messages, or run one operation of a server"
+HELP = "Serve messages, or run one operation of a server."
 DEFAULT = "127.0.0.1:5000"
 SERVING = (
     Setting("websocket", "serve: take clients by WebSocket too, on the same port", bool, False),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..templates import kinds, new_app
+from ..templates import kinds, module_name, new_app
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,5 +22,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     folder = new_app(options.template, options.name)
-    print(f"{folder} is there. Next: cd {folder} && python -m pytest && toolips-udp run {folder.name}")
+    module = module_name(options.name)
+    print(f"{folder} is there. Next: cd {folder} && python -m pytest && toolips-udp run {module}")
     return 0

@@ -39,7 +39,7 @@ def found(module: str | None, pid: int | None) -> list[tuple[Path, dict[str, Any
 
 
 def run(options: argparse.Namespace) -> int:
-    from ..errors import StartError
+    from ..errors import StartError, ToolipsError
     from ..servers import control
 
     servers = found(options.module, options.pid)
@@ -48,10 +48,18 @@ def run(options: argparse.Namespace) -> int:
             f"\n  {status['module']}, pid {status['pid']}: {', '.join(status['addresses'].values())}"
             for _, status in servers
         )
-        which = "no running server" if not servers else "several servers:"
-        fix = "Start one with toolips-udp run" if not servers else "Name one by its module, or with --pid"
-        print(f"toolips-udp reload: found {which}{listed}\n{fix}.", file=sys.stderr)
-        return 1
+        if not servers:
+            wanted = (
+                f" {options.module or ''}"
+                if options.module
+                else f" with pid {options.pid}"
+                if options.pid
+                else ""
+            )
+            text = f"found no running server{wanted} of this user. Fix: start one with toolips-udp run"
+        else:
+            text = f"found several servers. Fix: name one by its module, or with --pid{listed}"
+        raise ToolipsError(text, code="not-running")
     path, status = servers[0]
     try:
         lost = control.ask(path, "reload", PATIENCE)

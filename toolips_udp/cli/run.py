@@ -17,15 +17,17 @@ import sys
 import threading
 from typing import Any
 
+from ..address import Address
+from ..errors import StartError
 from ..modes import HTTP, TCP, UDP, Mode
 from ..servers.options import KNOWN
 from ..settings import Setting
 from . import _live
 
 ADDRESSES = (
-    Setting("udp", "serve UDP here"),
-    Setting("tcp", "serve TCP here"),
-    Setting("http", "serve HTTP here"),
+    Setting("udp", "serve UDP here", unit="ADDR"),
+    Setting("tcp", "serve TCP here", unit="ADDR"),
+    Setting("http", "serve HTTP here", unit="ADDR"),
 )
 SETTINGS = (
     *ADDRESSES,
@@ -70,6 +72,11 @@ def run(options: argparse.Namespace) -> int:
     sys.path.insert(0, os.getcwd())
     log_to_stderr()
     modes, addresses = places(options)
+    for mode, address in zip(modes, addresses, strict=True):
+        try:
+            Address.resolve(address)
+        except ValueError as error:
+            raise StartError(f"--{mode.name.lower()} {address}: {error}", code="bad-address") from None
     over = threading.Event()
     if options.live:
         threading.Thread(target=_live.show, args=(over,), daemon=True).start()

@@ -15,18 +15,21 @@ import sys
 import time
 
 from ..address import Address
-from ..errors import ToolipsError, TooLong
+from ..errors import FormatError, ToolipsError, TooLong
 from ..settings import SettingError
+from . import counted, positive
 
 LARGEST = 65507
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("to", metavar="ADDR", help="where to, as 127.0.0.1:2000 or [::1]:2000")
+    parser.add_argument(
+        "to", metavar="ADDR", help="where to, as 127.0.0.1:2000, [::1]:2000 or localhost:2000"
+    )
     parser.add_argument("text", nargs="?", help="what to send; - reads stdin")
     parser.add_argument("--hex", metavar="BYTES", help="what to send, as hexadecimal digits")
-    parser.add_argument("--wait", type=float, metavar="SECONDS", help="how long to wait for answers")
-    parser.add_argument("--count", type=int, default=1, metavar="N", help="answers to wait for (1)")
+    parser.add_argument("--wait", type=positive, metavar="SECONDS", help="how long to wait for answers")
+    parser.add_argument("--count", type=counted, default=1, metavar="N", help="answers to wait for [1]")
     parser.add_argument("--tcp", action="store_true", help="over a TCP connection")
 
 
@@ -91,7 +94,9 @@ def over_tcp(to: Address, data: bytes, wait: float | None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    to, data = Address.parse(options.to), payload(options)
+    to, data = Address.resolve(options.to, datagram=not options.tcp), payload(options)
+    if not to.port:
+        raise FormatError(f"{options.to!r} has no port. Expected for example {to}:2000", code="bad-address")
     try:
         if options.tcp:
             came = over_tcp(to, data, options.wait)
@@ -104,6 +109,5 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise ToolipsError(f"{to} cannot be reached: {error.strerror or error}", code="no-answer") from None
     if options.wait is not None and not came:
-        print(f"no answer from {to} within {options.wait:g} s", file=sys.stderr)
-        return 1
+        raise ToolipsError(f"no answer from {to} within {options.wait:g} s", code="no-answer")
     return 0

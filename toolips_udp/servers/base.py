@@ -303,6 +303,12 @@ class Server(Calls, Reloading, Stopping):
         for mode in self._modes:
             await mode.open()
 
+    def _admin_address(self) -> Address:
+        try:
+            return Address.resolve(self.settings.admin, datagram=False)
+        except ValueError as error:
+            raise StartError(f"admin={self.settings.admin!r}: {error}", code="bad-address") from None
+
     async def _open_doors(self) -> None:
         """The admin listener and the control socket."""
         if self.settings.admin is not None:
@@ -310,7 +316,7 @@ class Server(Calls, Reloading, Stopping):
 
             self.admin = Admin(self)
             self.at_stop(self.admin.close)
-            await self.admin.open(Address.resolve(self.settings.admin, datagram=False))
+            await self.admin.open(self._admin_address())
         if self.settings.control and hasattr(socket, "AF_UNIX"):
             from .control import Control
 
@@ -409,8 +415,10 @@ def pin_to(core: int) -> None:
     try:
         os.sched_setaffinity(0, {core})
     except (AttributeError, OSError) as error:
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "none here"
         raise StartError(
-            f"pin={core}: this thread cannot be kept on that core: {error}", code="bad-setting"
+            f"pin={core}: this thread cannot be kept on that core: {error}. Expected one of {cores}",
+            code="bad-setting",
         ) from None
 
 

@@ -110,7 +110,9 @@ def tls_context(tls: Any) -> ssl.SSLContext | None:
     if tls is None or isinstance(tls, ssl.SSLContext):
         return tls
     try:
-        certificate, key = tls
+        certificate, key = tls if len(tls) == 2 else ("", "")
+        for path in (certificate, key):
+            open(path, "rb").close()  # its own errors name no file
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(certificate, key)

@@ -37,13 +37,22 @@ define(
     Setting("max-sessions", "clients with a session; the longest silent makes room", int, 100_000),
     Setting("max-async", "async handlers in flight; more packets are counted queue_full", int, 10_000),
     Setting("max-jobs", "packets queued for threads; more are counted queue_full", int, 1024),
-    Setting("admin", "address of the admin listener: /healthz /readyz /metrics /counters"),
+    Setting("admin", "address of the admin listener: /healthz /readyz /metrics /counters", unit="ADDR"),
     Setting("control", "make the control socket by which commands find this server", bool, True),
-    Setting("pin", "CPU core for the server's thread; with workers one per worker: 0,1", int, (), many=True),
+    Setting(
+        "pin",
+        "CPU core for the server's thread; with workers one per worker: 0,1",
+        int,
+        (),
+        many=True,
+        unit="CORES",
+    ),
     Setting("drain", "seconds that work in flight gets at a stop", float, 5.0),
     Setting("transport", "native or portable; the best that works unless named"),
-    Setting("receive-buffer", "bytes asked of the kernel for the receive buffer", int, 4 << 20),
-    Setting("slot", "largest datagram taken whole; longer ones are counted truncated", int, 65_536),
+    Setting("receive-buffer", "bytes asked of the kernel for the receive buffer", int, 4 << 20, unit="BYTES"),
+    Setting(
+        "slot", "largest datagram taken whole; longer ones are counted truncated", int, 65_536, unit="BYTES"
+    ),
     Setting("age-limit", "seconds after which a datagram is stale under overload; 0: never", float, 0.05),
     Setting(
         "gro",
@@ -51,7 +60,14 @@ define(
         bool,
         False,
     ),
-    Setting("multicast", "groups to join: 239.1.2.3, 239.1.2.3@eth0, ff02::1@eth0", str, (), many=True),
+    Setting(
+        "multicast",
+        "groups to join: 239.1.2.3, 239.1.2.3@eth0, ff02::1@eth0",
+        str,
+        (),
+        many=True,
+        unit="GROUPS",
+    ),
     Setting("watchdog", "seconds a handler may hold the turn before it is named; 0: never", float, 0.1),
     Setting("max-connections", "TCP and HTTP: connections at once; the longest idle makes room", int),
     Setting(
@@ -61,22 +77,27 @@ define(
     ),
     Setting("idle-timeout", "TCP and HTTP: seconds of silence after which a connection is closed", float),
     Setting("message-timeout", "TCP and HTTP: seconds from the first to the last byte of a message", float),
-    Setting("max-unsent", "TCP and HTTP: bytes a client may leave unread before it is dropped", int),
+    Setting(
+        "max-unsent", "TCP and HTTP: bytes a client may leave unread before it is dropped", int, unit="BYTES"
+    ),
     Setting(
         "tls",
         "TCP and HTTP: certificate and key, two paths of PEM files; start also takes an ssl.SSLContext",
         str,
         many=True,
+        unit="CERT,KEY",
     ),
     Setting("framing", "TCP: lines, or 1, 2 or 4 for a length prefix: the handler runs once per message"),
-    Setting("max-body", "HTTP: bytes of the body of a request", int, 64 * 1024),
+    Setting("max-body", "HTTP: bytes of the body of a request", int, 64 * 1024, unit="BYTES"),
     Setting("proxies", "HTTP: addresses of proxies whose forwarded-for header counts", str, (), many=True),
     Setting("origins", "HTTP: other origins that may open a WebSocket", str, (), many=True),
     Setting(
         "steer", "offset of the payload byte that chooses the worker; without it the client's address", int
     ),
     Setting("worker-max-age", "seconds after which a worker is replaced by a fresh one", float),
-    Setting("worker-max-rss", "MiB of memory above which a worker is replaced by a fresh one", float),
+    Setting(
+        "worker-max-rss", "MiB of memory above which a worker is replaced by a fresh one", float, unit="MIB"
+    ),
     Setting("quarantine", "keep out packets that killed two workers", bool, True),
     Setting("user", "the user to become after the sockets are bound"),
     Setting("harden", "give up rights, files and system calls that a server does not need", bool, False),

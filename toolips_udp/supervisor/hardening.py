@@ -48,12 +48,17 @@ def die_with_parent(signal_number: int) -> None:
         _prctl(_PR_SET_PDEATHSIG, signal_number)
 
 
-def become(user: str) -> None:
-    """Be `user` from now on: its groups and ids, for good. `StartError` when that cannot be."""
+def entry_of(user: str) -> pwd.struct_passwd:
+    """What this machine knows of a user, by name or number. `StartError` when there is none."""
     try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        return pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
     except KeyError:
         raise StartError(f"user={user!r}: this machine has no such user", code="bad-user") from None
+
+
+def become(user: str) -> None:
+    """Be `user` from now on: its groups and ids, for good. `StartError` when that cannot be."""
+    entry = entry_of(user)
     if os.geteuid() == entry.pw_uid:
         return
     try:

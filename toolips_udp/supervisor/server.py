@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import pwd
 import socket
 import struct
 import sys
@@ -201,7 +200,7 @@ class SupervisedServer(Server):
 
     def _new_process(self) -> Process:
         fds = [[sock.fileno() for sock in mode.sockets] for mode in self._group_modes()]
-        user = pwd.getpwnam(self.settings.user).pw_uid if self.settings.user else None
+        user = hardening.entry_of(self.settings.user).pw_uid if self.settings.user else None
         make = partial(Process, self._hello, fds, self.settings.slot, user)
         return make() if self._spawner is None else self._spawner.call(make)
 
@@ -343,11 +342,7 @@ class SupervisedServer(Server):
 
 
 def _is_me(user: str) -> bool:
-    try:
-        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
-    except KeyError:
-        raise StartError(f"user={user!r}: this machine has no such user", code="bad-user") from None
-    return entry.pw_uid == os.geteuid()
+    return hardening.entry_of(user).pw_uid == os.geteuid()
 
 
 def _check_houses(manifest: Any, settings: Any, workers: int) -> None:

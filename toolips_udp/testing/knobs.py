@@ -85,7 +85,8 @@ class Knobs:
         except TypeError:
             unknown = next(name for name in knobs if name not in NAMES)
             raise ValueError(
-                f"no knob is called {unknown!r}; there are {', '.join(NAMES)}.{suggestion(unknown, NAMES)}"
+                f"no knob is called {unknown!r}; there are {', '.join(NAMES)}, "
+                f"and the weathers {', '.join(PROFILES)}.{suggestion(unknown, (*NAMES, *PROFILES))}"
             ) from None
 
     @classmethod

@@ -24,14 +24,76 @@ def test_a_misspelt_command_gets_a_suggestion(capsys):
 @pytest.mark.parametrize("name", cli.names())
 def test_every_command_has_a_summary_and_help_with_an_example(name):
     assert 10 < len(cli.summary(name)) < 110
-    text = cli.parser_of(name, cli.command(name)).format_help()
-    assert f"toolips-udp {name}" in text
+    assert cli.summary(name)[0].isupper() and cli.summary(name).endswith(".")
+    parser = cli.parser_of(name, cli.command(name))
+    assert f"\n    toolips-udp {name}" in parser.description, "an example, set off from the text"
 
 
-def test_an_unknown_flag_is_a_usage_error():
+def test_help_of_a_command_can_be_asked_for_in_words(capsys):
     with pytest.raises(SystemExit) as caught:
-        cli.main(["doctor", "--nonsense"])
+        cli.main(["help", "doctor"])
+    assert caught.value.code == 0 and "toolips-udp doctor --json" in capsys.readouterr().out
+
+
+def test_an_unknown_flag_is_a_usage_error_of_one_line_with_a_suggestion(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["doctor", "--strickt"])
+    said = capsys.readouterr().err
     assert caught.value.code == 2
+    assert "there is no flag --strickt. Did you mean '--strict'?" in said and said.count("\n") == 1
+
+
+def test_a_list_on_the_command_line_is_repeated_or_parted_by_commas():
+    parser = cli.parser_of("run", cli.command("run"))
+    given = parser.parse_args(["echo.py", "--pin", "0,1", "--pin", "2", "--tls", "a.pem,a.key"])
+    assert given.pin == ["0", "1", "2"] and given.tls == ["a.pem", "a.key"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["send", "127.0.0.1:99999", "x"],
+        ["send", "127.0.0.1", "x"],
+        ["send", "nobody.invalid:2000", "x"],
+        ["lag", "--to", "127.0.0.1"],
+        ["lag", "--to", "127.0.0.1:9", "--up", "terrible"],
+        ["dns", "query", "a.test", "@127.0.0.1:99999"],
+        ["dns", "query"],
+        ["dns", "ctl", "frobnicate"],
+    ],
+    ids=" ".join,
+)
+def test_words_that_make_no_sense_are_one_line_and_a_usage_error(words, capsys):
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("toolips-udp: [") and said.count("\n") == 1 and "Traceback" not in said
+
+
+@pytest.mark.parametrize("words", [["dns", "explain", "nofile", "a.test"], ["dns", "zone", "list", "nofolder"]])
+def test_a_file_that_is_not_there_is_named_without_a_traceback(words, capsys):
+    assert cli.main(words) == 1
+    said = capsys.readouterr().err
+    assert "] nof" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "line", "what"),
+    [
+        ("import os\n1 / 0\n", 2, "ZeroDivisionError: division by zero"),
+        ("def main(c)\n    pass\n", 1, "SyntaxError: expected ':'"),
+        ("import no_such_thing_at_all\n", 1, "No module named 'no_such_thing_at_all'"),
+    ],
+)
+def test_a_module_that_raises_is_told_with_its_own_file_and_line(source, line, what, tmp_path, capsys):
+    path = tmp_path / "broken_one.py"
+    path.write_text(source)
+    for command in ("run", "routes"):
+        assert cli.main([command, str(path)]) == 3
+        said = capsys.readouterr().err
+        last = said.splitlines()[-1]
+        assert last.startswith("toolips-udp: [broken-module] broken_one.py cannot be loaded: ")
+        assert f"{path}:{line}" in last and what in last
+        assert "toolips_udp/cli" not in said and "importlib" not in said
 
 
 def test_only_the_asked_command_is_imported():
@@ -46,3 +108,12 @@ def test_only_the_asked_command_is_imported():
 def test_python_m_toolips_udp_is_the_command_line():
     done = subprocess.run([sys.executable, "-m", "toolips_udp", "--version"], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.startswith("toolips_udp ")
+
+
+def test_new_tells_the_command_that_serves_what_it_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["new", "NewServer"]) == 0
+    module = capsys.readouterr().out.split()[-1]
+    assert (tmp_path / "NewServer" / f"{module}.py").is_file()
+    monkeypatch.chdir(tmp_path / "NewServer")
+    assert cli.main(["routes", f"{module}.py"]) == 0

@@ -93,14 +93,14 @@ def test_flags_come_from_the_environment_and_from_a_file_too(folder):
     ("words", "code", "says"),
     [
         (["run", "absent.py"], 3, "there is no file"),
-        (["run", "hello.py", "--udp", "127.0.0.1:x"], 3, "127.0.0.1:x"),
+        (["run", "hello.py", "--udp", "127.0.0.1:x"], 3, "--udp 127.0.0.1:x: "),
         (
             ["run", "hello.py", "--threads", "many"],
             2,
-            "threads from the command line is 'many', expected int",
+            "threads from the command line is 'many', expected a whole number",
         ),
         (["run", "hello.py", "--config", "absent.toml"], 2, "absent.toml does not exist"),
-        (["send", "127.0.0.1", "x"], 1, "127.0.0.1"),
+        (["send", "127.0.0.1", "x"], 2, "127.0.0.1"),
         (["send", "127.0.0.1:9"], 2, "give a text or --hex"),
         (["send", "127.0.0.1:9", "--hex", "0g"], 2, "not pairs of hexadecimal digits"),
         (["send", "127.0.0.1:1", "x", "--tcp"], 1, "nothing listens at 127.0.0.1:1 over TCP"),

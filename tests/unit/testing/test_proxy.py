@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from toolips_udp.cli import main
 from toolips_udp.cli.lag import change
 from toolips_udp.testing.proxy import Proxy
 
@@ -171,13 +172,8 @@ def test_the_command_carries_and_ends_with_its_counts(echo, caller):
 
 
 def test_the_command_says_what_is_wrong_with_it(capsys, echo):
-    import argparse
-
-    from toolips_udp.cli import lag
-
-    parser = argparse.ArgumentParser()
-    lag.add_arguments(parser)
-    assert lag.run(parser.parse_args(["--to", echo[0], "--up", "los=1"])) == 2
+    assert main(["lag", "--to", echo[0], "--up", "los=1"]) == 2
     assert "Did you mean 'loss'" in capsys.readouterr().err
-    assert lag.run(parser.parse_args(["--to", echo[0], "--listen", echo[0]])) == 1
-    assert "cannot listen" in capsys.readouterr().err
+    assert main(["lag", "--to", echo[0], "--listen", echo[0]]) == 3
+    said = capsys.readouterr().err
+    assert "[port-in-use] lag cannot listen on" in said and said.count("\n") == 1

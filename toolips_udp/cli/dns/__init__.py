@@ -1,10 +1,12 @@
 """DNS: serve zones and forward, check them, ask questions, control a running server.
 
-toolips-udp dns serve --zone example.test=example.test.zone --listen 127.0.0.1:5300
-toolips-udp dns check example.test.zone
-toolips-udp dns query www.example.test A @127.0.0.1:5300
-toolips-udp dns zone import old.json > new.zone
-toolips-udp dns ctl status
+    toolips-udp dns serve --zone example.test=example.test.zone --listen 127.0.0.1:5300
+    toolips-udp dns check example.test.zone
+    toolips-udp dns query www.example.test A @127.0.0.1:5300
+    toolips-udp dns zone import old.json > new.zone
+    toolips-udp dns ctl status
+
+`toolips-udp dns COMMAND --help` tells more of each.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-HELP = "serve, check and query DNS; control a running DNS server"
+HELP = "Serve, check and query DNS; control a running DNS server."
 COMMANDS = ("serve", "check", "query", "explain", "ctl", "zone")
 
 

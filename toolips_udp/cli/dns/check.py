@@ -86,7 +86,8 @@ def run(options: argparse.Namespace) -> int:
                 f"{facts['file']}: zone {facts['zone']} serial {facts['serial']}, {facts['records']} records: OK"
             )
         elif not wrong:
-            print(f"{facts['file']}: {len(facts.get('zones', []))} zones: OK")
+            count = len(facts.get("zones", []))
+            print(f"{facts['file']}: {count} zone{'' if count == 1 else 's'}: OK")
     if options.json:
         print(json.dumps(shown, indent=2))
     return 1 if bad else 0

@@ -1,17 +1,19 @@
 """Control a running DNS server of this user: status, reload, cache, zones, upstreams, log.
 
-toolips-udp dns ctl status
-toolips-udp dns ctl reload
-toolips-udp dns ctl cache flush example.org --tree
-toolips-udp dns ctl cache dump
-toolips-udp dns ctl zone list
-toolips-udp dns ctl zone reload example.org
-toolips-udp dns ctl upstream list
-toolips-udp dns ctl upstream down tls://9.9.9.9#dns.quad9.net
-toolips-udp dns ctl block test ads.example.net
-toolips-udp dns ctl log on queries.jsonl --sample 0.01
-toolips-udp dns ctl log off
-toolips-udp dns ctl top --seconds 5
+    toolips-udp dns ctl status
+    toolips-udp dns ctl reload
+    toolips-udp dns ctl cache flush example.org --tree
+    toolips-udp dns ctl cache dump
+    toolips-udp dns ctl zone list
+    toolips-udp dns ctl zone reload example.org
+    toolips-udp dns ctl upstream list
+    toolips-udp dns ctl upstream down tls://9.9.9.9#dns.quad9.net
+    toolips-udp dns ctl block test ads.example.net
+    toolips-udp dns ctl log on queries.jsonl --sample 0.01
+    toolips-udp dns ctl log off
+    toolips-udp dns ctl top --seconds 5
+
+Exits 1 when no server answers, or when it reports a problem.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...errors import StartError
+from ...errors import StartError, ToolipsError
 from ...servers.control import ask, find
+from ...settings import SettingError
+from .. import positive
 
 ACTIONS = {
     ("status",): "dns-status", ("reload",): "dns-reload", ("cache", "flush"): "dns-cache-flush",
@@ -46,8 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pid", type=int, help="the process, where several serve DNS")
     parser.add_argument("--tree", action="store_true", help="cache flush: names below as well")
     parser.add_argument("--type", metavar="TYPE", help="cache flush: this type only")
-    parser.add_argument("--sample", type=float, default=1.0, help="log on: the share of answers [1.0]")
-    parser.add_argument("--seconds", type=float, default=1.0, help="top: how long to watch [1]")
+    parser.add_argument(
+        "--sample", type=float, default=1.0, metavar="SHARE", help="log on: the share of answers [1.0]"
+    )
+    parser.add_argument(
+        "--seconds", type=positive, default=1.0, metavar="SECONDS", help="top: how long to watch [1]"
+    )
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
 
 
@@ -60,9 +68,9 @@ def run(options: argparse.Namespace) -> int:
     else:
         later = LATER.get(words[0]) or LATER.get(" ".join(words[:2]))
         if later is not None:
-            raise StartError(f"dns ctl {' '.join(words)} {later}.", code="unknown-command")
+            raise SettingError(f"dns ctl {' '.join(words)} {later}.", code="unknown-command")
         known = ", ".join(" ".join(action) for action in ACTIONS)
-        raise StartError(
+        raise SettingError(
             f"dns ctl does not know {' '.join(words)!r}. It knows: {known}.", code="unknown-command"
         )
     arguments: dict[str, Any] = {}
@@ -95,4 +103,4 @@ def _ask(name: str, pid: int | None, arguments: dict[str, Any]) -> Any:
         except (OSError, StartError) as error:
             if "there is no command" not in str(error):
                 failure = str(error)
-    raise StartError(failure, code="control-refused")
+    raise ToolipsError(failure, code="control-refused")

@@ -1,7 +1,9 @@
 """Explain how a configuration answers a question: view, list and rule, zone or upstream, RCODE.
 
-toolips-udp dns explain server.toml www.example.test A --client 192.0.2.7
-toolips-udp dns explain example.test.zone www.example.test A
+    toolips-udp dns explain server.toml www.example.test A --client 192.0.2.7
+    toolips-udp dns explain example.test.zone www.example.test A
+
+Nothing is sent: handlers and upstreams are named, not asked.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from ...address import Address
 from ...dns import edns, rrtypes
 from ...dns.message import Message, ask
 from ...errors import FormatError, ToolipsError
+from .. import Parser, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +39,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-recurse", action="store_true", help="clear RD")
     parser.add_argument("--short", action="store_true", help="only the data of the answer")
     parser.add_argument("--json", action="store_true", help="the reply as JSON")
-    parser.add_argument("--wait", type=float, default=3.0, metavar="SECONDS", help="how long to wait [3]")
+    parser.add_argument("--wait", type=positive, default=3.0, metavar="SECONDS", help="how long to wait [3]")
 
 
 def system_server() -> str:
@@ -106,7 +107,7 @@ def show(message: Message, to: Address, seconds: float, size: int) -> None:
 
 def intermixed(options: argparse.Namespace) -> argparse.Namespace:
     """Flags may stand between NAME, TYPE and @SERVER, as dig's do."""
-    parser = argparse.ArgumentParser(prog="toolips-udp dns query")
+    parser = Parser(prog="toolips-udp dns query")
     flags(parser)
     parser.set_defaults(**vars(options))
     parser.add_argument("rest", nargs="*")

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ...errors import StartError
+from .. import counted
 from ..run import log_to_stderr
 
 
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--recursive", action="store_true", help="resolve from the root (comes with the resolver)"
     )
     parser.add_argument("--id", metavar="TEXT", help="told to clients that ask for NSID or id.server")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that serve [1]")
+    parser.add_argument("--workers", type=counted, metavar="N", help="processes that serve [1]")
     parser.add_argument("--admin", metavar="ADDR", help="health and Prometheus metrics, on loopback")
     parser.add_argument(
         "--strict", action="store_true", help="any zone that does not load is an error, warnings too"

@@ -1,14 +1,16 @@
 """Zone files: check, format, compare, import, fetch; list, add and remove in a folder.
 
-toolips-udp dns zone check example.test.zone
-toolips-udp dns zone format example.test.zone
-toolips-udp dns zone diff old.zone new.zone
-toolips-udp dns zone import chins.json > example.test.zone
-toolips-udp dns zone fetch example.test @192.0.2.53 > example.test.zone
-toolips-udp dns zone list zones/
-toolips-udp dns zone add zones/ example.test.zone
-toolips-udp dns zone remove zones/ example.test
-toolips-udp dns zone serial example.test.zone
+    toolips-udp dns zone check example.test.zone
+    toolips-udp dns zone format example.test.zone
+    toolips-udp dns zone diff old.zone new.zone
+    toolips-udp dns zone import chins.json > example.test.zone
+    toolips-udp dns zone fetch example.test @192.0.2.53 > example.test.zone
+    toolips-udp dns zone list zones/
+    toolips-udp dns zone add zones/ example.test.zone
+    toolips-udp dns zone remove zones/ example.test
+    toolips-udp dns zone serial example.test.zone
+
+Exits 1 when something is wrong with a file, or when two zones differ.
 """
 
 from __future__ import annotations
@@ -138,6 +140,8 @@ def _digest(options: argparse.Namespace) -> int:
 
 def _list(options: argparse.Namespace) -> int:
     (folder,) = _words(options, "FOLDER")
+    if not Path(folder).is_dir():
+        raise ToolipsError(f"{folder}: there is no such folder", code="no-such-file")
     store = ZoneStore(folder, strict=options.strict)
     report = store.load()
     facts = [
