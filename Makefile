@@ -58,6 +58,7 @@ fuzz:
 fuzz-long: build
 	$(PY) native/run.py fuzz --seconds $$(($(MINUTES) * 60)) --ledger
 	$(BIN)/python tests/fuzz_messages.py --minutes $(MINUTES)
+	$(BIN)/python tests/fuzz_range.py --minutes $(MINUTES)
 soak: build
 	$(BIN)/python tests/soak.py --minutes $(MINUTES)
 farm: build

@@ -35,6 +35,18 @@ def test_200_lives_of_a_server_leave_no_descriptor_thread_task_memory_or_warning
         assert word not in done.stderr, done.stderr[-2000:]
 
 
+def test_b13_the_range_coder_opens_the_next_million_inputs():
+    """10^9 are had by `make fuzz-long`, which goes on where the ledger says that it stopped."""
+    done = subprocess.run(
+        [sys.executable, "tests/fuzz_range.py", "--minutes", "0", "--dry"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "'executions': 1000000, 'result': 'ok'" in done.stdout
+
+
 def test_the_ledger_gives_each_farm_run_new_seeds(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("run_ledger", ROOT / "tests/ledger.py")
     ledger = importlib.util.module_from_spec(spec)
