@@ -251,14 +251,14 @@ async def run_user(count: int, seed: int, user: User) -> None:
     for n in range(count):
         wire.on_message(ours.close(bodies_of(dice, samples, n), 0.0))
         wire.said.clear()
-    assert house.work is not None and house._ticker is not None
+    assert house.work is not None
     await house.work.finish(5.0)
     assert not user.wrong, f"user code saw {user.wrong[:3]!r}"
     assert user.ran > before, "nothing reached the user's code, so nothing was tested"
     assert len(house.history) <= 64 and not len(house.executions) and len(house.clients) == 1
     for remote in list(house.clients.values()):
         remote.kill("stopping")
-    house._ticker.cancel()
+    house.close_doors()
     await house.work.close()
 
 

@@ -73,7 +73,8 @@ class Reception(Extension):
         self._thread = 0
         self._hooks: dict[str, Callable[..., Any]] = {}
         self._ticker: asyncio.TimerHandle | None = None
-        self._next_beat = 0.0
+        """Rings soon, while somebody logs in or waits; else not at all."""
+        self._beat: asyncio.TimerHandle | None = None
 
     # ---- its loop ----
 
@@ -82,8 +83,19 @@ class Reception(Extension):
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.work = Running(self.loop, deadline)
-        self._next_beat = self.clock() + self.heartbeat / 4
-        self._ticker = self.loop.call_later(_TICK, self._tick)
+        self._beat = self.loop.call_later(self.heartbeat / 4, self._keep_alive)
+
+    def close_doors(self) -> None:
+        """No timer rings any more."""
+        for timer in (self._ticker, self._beat):
+            if timer is not None:
+                timer.cancel()
+        self._ticker = self._beat = None
+
+    def look_soon(self) -> None:
+        """Somebody waits for a moment that no datagram brings."""
+        if self._ticker is None and self.loop is not None:
+            self._ticker = self.loop.call_later(_TICK, self._tick)
 
     def on_loop(self, function: Callable[..., Any], *args: Any) -> None:
         """Call something on the server's loop: now when this is it, else soon. `NotStarted` when it has ended."""
@@ -145,6 +157,7 @@ class Reception(Extension):
             throttle=self._throttle, random=os.urandom,
         )  # fmt: skip
         self._strangers.add(Remote(self, link, protocol, self._remotes))
+        self.look_soon()
 
     def judge(self, remote: Remote, token: str) -> None:
         """Ask the custom login."""
@@ -219,9 +232,8 @@ class Reception(Extension):
         self.run(call(), done)
 
     def _tick(self) -> None:
-        if self.loop is None:
-            return
-        self._ticker = self.loop.call_later(_TICK, self._tick)
+        """Logins that are late or were delayed, and what is queued for slow clients."""
+        self._ticker = None
         now = self.clock()
         for remote in list(self._strangers):
             event = remote.protocol.tick(now)
@@ -232,11 +244,18 @@ class Reception(Extension):
         for remote in list(self.waiting):
             if remote.pump():
                 self.waiting.discard(remote)
-        if now >= self._next_beat:
-            self._next_beat = now + self.heartbeat / 4
-            for remote in list(self.clients.values()):
-                event = remote.protocol.keep_alive(now, self.heartbeat, 3 * self.heartbeat)
-                if event is not None:
-                    remote.happened(event)
-                if remote.protocol.out:
-                    remote.flush()
+        if self._strangers or self.waiting:
+            self.look_soon()
+
+    def _keep_alive(self) -> None:
+        """The heartbeat of every client."""
+        if self.loop is None:
+            return
+        self._beat = self.loop.call_later(self.heartbeat / 4, self._keep_alive)
+        now = self.clock()
+        for remote in list(self.clients.values()):
+            event = remote.protocol.keep_alive(now, self.heartbeat, 3 * self.heartbeat)
+            if event is not None:
+                remote.happened(event)
+            if remote.protocol.out:
+                remote.flush()

@@ -184,6 +184,7 @@ class Remote:
         self.queue.append((body, droppable))
         self.queued += len(body)
         self.house.waiting.add(self)
+        self.house.look_soon()
         return "queued"
 
     def pump(self) -> bool:

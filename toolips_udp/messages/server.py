@@ -255,8 +255,7 @@ class Messages(Reception):
         for remote in [*self._strangers, *self.clients.values()]:
             remote.kill("stopping")
         self._carrier.end()
-        if self._ticker is not None:
-            self._ticker.cancel()
+        self.close_doors()
         if running is not None:
             await running.close()
         assert loop is not None
