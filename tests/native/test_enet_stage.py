@@ -99,3 +99,21 @@ def test_b21_short_batches_lose_and_repeat_nothing(wired):
     echoed = b"".join(got)
     assert [echoed.count(b"number %d;" % n) for n in range(1, 31)] == [1] * 30
     assert_ledgers_close(served.w.counters)
+
+
+def test_what_is_queued_can_leave_in_the_midst_of_a_turn(wired):
+    served = Served(wired)
+    served.join()
+    seen = []
+
+    def answer_twice(peer, m):
+        for word in (b"first", b"second"):
+            assert peer.send(word) and served.host.flush()
+            seen.append([word in data for data, _ in served.wire.collect()])
+
+    served.host.received = answer_twice
+    served.say(reliable(1, b"question"))
+    assert served.turn() == [], "both have left before the turn was over"
+    assert seen == [[True], [True]]
+    assert not served.host.flush(), "outside of a turn there is nothing to send on"
+    assert_ledgers_close(served.w.counters)

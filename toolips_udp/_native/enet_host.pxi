@@ -137,6 +137,10 @@ cdef int read_address(object address, tudp_sockaddr *out) except -1:
     return 0
 
 
+cdef enum:
+    STAGED = 2  # in a turn of an endpoint; 1: of a host that is driven by hand
+
+
 cdef struct native_stage:
     tudp_stage stage  # first: the endpoint hands this pointer back
     en_host *host
@@ -153,7 +157,7 @@ cdef int stage_attach(tudp_stage *stage, tudp_turn *turn) noexcept nogil:
 
 cdef int stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot) noexcept nogil:
     cdef native_stage *s = <native_stage *>stage
-    s.in_turn = 1
+    s.in_turn = STAGED
     s.turn = turn
     cdef int verdict = en_take(s.host, turn, slot.data, slot.len, &slot.from_, &slot.local)
     stage.held = en_event_count(s.host)
@@ -162,14 +166,15 @@ cdef int stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot) noexcep
 
 cdef void stage_due(tudp_stage *stage, tudp_turn *turn) noexcept nogil:
     cdef native_stage *s = <native_stage *>stage
-    s.in_turn = 1
+    s.in_turn = STAGED
+    s.turn = turn
     en_due(s.host, turn)
     stage.held = en_event_count(s.host)
 
 
 cdef void stage_deliver(tudp_stage *stage, tudp_turn *turn) noexcept with gil:
     cdef native_stage *s = <native_stage *>stage
-    s.in_turn = 1
+    s.in_turn = STAGED
     s.turn = turn
     (<Host>s.owner).dispatch(turn.counters)
     stage.held = 0
@@ -700,6 +705,16 @@ cdef class Host:
     def wired(self, int fd, address):
         """This host on a socket that is connected to `address`; see `Wired`."""
         return Wired(self, fd, address)
+
+    def flush(self):
+        """Send what is queued, in the midst of an endpoint's turn. False, and nothing is sent, outside of one."""
+        cdef tudp_turn *turn = self.stage.turn
+        if self.stage.in_turn != STAGED:
+            return False
+        with nogil:
+            en_flush(self.stage.host, turn)
+            turn.ops.drain(turn)
+        return True
 
     def outgoing(self):
         """Every datagram that is to leave, as (data, address)."""

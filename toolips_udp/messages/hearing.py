@@ -51,7 +51,7 @@ class Hearing:
             if listener.is_async:
                 return None, listeners[at:]
             said = self._call(listener, message)
-            if inspect.isawaitable(said):
+            if said is not None and inspect.isawaitable(said):
                 return (said, listener), listeners[at + 1 :]
         return None, []
 

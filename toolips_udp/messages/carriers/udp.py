@@ -169,6 +169,13 @@ class UdpCarrier:
                 endpoint.send(data, to)
             endpoint.flush()
 
+    def hurry(self) -> None:
+        """Let what is queued leave while more is queued, so that others can begin with it."""
+        host = self.host if self.game is None else self.game.host
+        endpoint = self._endpoint()
+        if endpoint is not None and hasattr(host, "flush") and not host.flush():
+            endpoint.flush()
+
     def end(self) -> None:
         """Send what is queued and let go of everything."""
         if self._timer is not None:
