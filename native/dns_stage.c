@@ -1,5 +1,6 @@
 /* dns_stage.c: see dns_stage.h. */
 #include "dns_stage.h"
+#include "dns_proxied.h"
 
 uint32_t dns_range_find(const dns_range *range, uint32_t count, const uint8_t ip[16])
 {
@@ -317,40 +318,74 @@ static dns_query *look_ahead(dns_stage *s, const tudp_turn *turn, const tudp_slo
     return q;
 }
 
-int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
+/* Room for a reply; NULL when the turn's memory is full even after what waits was sent. */
+static uint8_t *room_for_reply(const dns_stage *s, tudp_turn *turn)
 {
-    dns_stage *s = stage->self;
-    int rcode;
-    dns_notes *notes = dns_stage_notes(s, slot);
-    dns_client *client = &notes->client;
-    tudp_key key;
-    tudp_key_of(&slot->from, &key);
-    int six = key.ip[10] != 0xff || key.ip[11] != 0xff || memcmp(key.ip, "\0\0\0\0\0\0\0\0\0", 10) != 0;
+    uint8_t *out = turn->ops->room(turn, s->server.udp_max);
+    if (out)
+        return out;
+    turn->ops->drain(turn);
+    return turn->ops->room(turn, s->server.udp_max);
+}
+
+static void client_is(dns_client *client, const uint8_t ip[16], uint16_t port, const tudp_turn *turn)
+{
+    int six = ip[10] != 0xff || ip[11] != 0xff || memcmp(ip, "\0\0\0\0\0\0\0\0\0", 10) != 0;
     memset(client, 0, sizeof *client);
     client->ip_len = six ? 16 : 4;
-    memcpy(client->ip, six ? key.ip : key.ip + 12, client->ip_len);
+    memcpy(client->ip, six ? ip : ip + 12, client->ip_len);
     client->now = (uint32_t)(turn->wall / 1000000000u);
-    client->port = key.port;
+    client->port = port;
+}
+
+static inline int take(dns_stage *s, tudp_turn *turn, tudp_slot *slot, const uint8_t ip[16], uint16_t port, int ahead)
+{
+    int rcode;
+    dns_notes *notes = dns_stage_notes(s, slot);
+    client_is(&notes->client, ip, port, turn);
     s->waited = slot->stamp && slot->stamp < turn->wall ? turn->wall - slot->stamp : 0;
-    uint8_t *out = turn->ops->room(turn, s->server.udp_max);
-    if (!out) {
-        turn->ops->drain(turn);
-        out = turn->ops->room(turn, s->server.udp_max);
-        if (!out)
-            return TUDP_DROP(TUDP_SHED);
-    }
-    dns_query *q = look_ahead(s, turn, slot, &rcode);
-    int n = answer_parsed(s, slot->data, rcode, client, key.ip, turn->now, turn->wall, out, notes, q);
+    uint8_t *out = room_for_reply(s, turn);
+    if (!out)
+        return TUDP_DROP(TUDP_SHED);
+    dns_query *q = &s->ahead[0];
+    if (ahead)
+        q = look_ahead(s, turn, slot, &rcode);
+    else
+        rcode = dns_query_parse(slot->data, slot->len, &s->server.key, q);
+    int n = answer_parsed(s, slot->data, rcode, &notes->client, ip, turn->now, turn->wall, out, notes, q);
     s->transports[0] += n > 0;
     if (n > 0)
         return tudp_reply(turn, slot, (uint32_t)n), TUDP_ANSWERED;
     if (n == 0 && notes->forward) {
-        n = dns_forward_ask(notes->forward, turn, slot, client, q, s->view[notes->meaning & (DNS_VIEWS - 1)].id);
+        n = dns_forward_ask(notes->forward, turn, slot, &notes->client, q, s->view[notes->meaning & (DNS_VIEWS - 1)].id);
         s->passed -= n != 0;
     }
     if (n == 0)
         memcpy(&notes->q, q, offsetof(dns_query, hashes) + (q->labels + 1u) * sizeof q->hashes[0]);
     return n;
+}
+
+int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
+{
+    tudp_key key;
+    tudp_key_of(&slot->from, &key);
+    return take(stage->self, turn, slot, key.ip, key.port, 1);
+}
+
+int dns_stage_take_proxied(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
+{
+    dns_stage *s = stage->self;
+    dns_proxied from;
+    tudp_key key;
+    tudp_key_of(&slot->from, &key);
+    if (!(dns_range_find(s->range, s->ranges, key.ip) & DNS_PROXY))
+        return take(s, turn, slot, key.ip, key.port, 0);
+    size_t header = dns_proxied_read(slot->data, slot->len, &from);
+    if (!header)
+        return TUDP_DROP(TUDP_MALFORMED);
+    slot->len -= (uint32_t)header;
+    memmove(slot->data, slot->data + header, slot->len);
+    return from.told ? take(s, turn, slot, from.ip, from.port, 0) : take(s, turn, slot, key.ip, key.port, 0);
 }
 
 /* --- what was asked of others ------------------------------------------------------ */

@@ -57,7 +57,8 @@ typedef struct dns_view {
 } dns_view;
 
 /* What ranges say of a client: the view's number in the low bits, and */
-enum { DNS_MAY_QUERY = 0x10000, DNS_MAY_RECURSE = 0x20000, DNS_TRUSTED = 0x40000, DNS_SILENT = 0x80000 };
+enum { DNS_MAY_QUERY = 0x10000, DNS_MAY_RECURSE = 0x20000, DNS_TRUSTED = 0x40000, DNS_SILENT = 0x80000,
+       DNS_PROXY = 0x100000 }; /* it says in front of each message for whom it asks (dns_proxied.h) */
 
 #define DNS_VIEWS 64
 #define DNS_SHARED 64    /* added to a view's id: answers of handlers that others may have */
@@ -141,6 +142,8 @@ void dns_stage_init(dns_stage *s);
 int dns_stage_asks(dns_stage *s, dns_forward *f);
 /* tudp_stage.take */
 int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot);
+/* The same where a range is DNS_PROXY: their headers are taken off, and the client is the one they tell. */
+int dns_stage_take_proxied(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot);
 /* What take() knew of a passed datagram. */
 static inline dns_notes *dns_stage_notes(const dns_stage *s, const tudp_slot *slot)
 {

@@ -168,6 +168,9 @@ MAY_QUERY: int
 MAY_RECURSE: int
 TRUSTED: int
 SILENT: int
+PROXY: int
+
+def read_proxied(data: Buffer) -> tuple[int, str | None, int]: ...
 SHARED: int
 PUT_REASONS: dict[int, str]
 
@@ -328,6 +331,7 @@ class Dispatcher:
         stage: Stage,
         *,
         fallback: Callable[[Any], Any],
+        passed: Callable[[Any], Any],
         finish: Callable[[Any, Any, Any, Any], Any],
         failed: Callable[[Any, Any, Exception], Exception],
         question: type,

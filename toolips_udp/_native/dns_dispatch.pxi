@@ -139,22 +139,24 @@ cdef class Group:
 cdef class Dispatcher:
     """The handler of a DNS service on the native endpoint: plain functions are called here, the rest goes to `fallback`.
 
-    `fallback(c)` is the service's coroutine for any datagram. `finish(c, q, handler, value)` is its
+    `passed(c)` is the service's coroutine for a datagram that the stage has passed on, `fallback(c)` that for
+    one that no stage has seen. `finish(c, q, handler, value)` is its
     coroutine for a value that is more than records. `question` is the class handed to functions,
     `record` and `answer` the classes whose values are written here. `groups` are numbered as the
     stage's ASK_PYTHON rules are.
     """
 
     cdef Stage stage
-    cdef object fallback, finish, failed, question, record, answer
+    cdef object fallback, passed, finish, failed, question, record, answer
     cdef list groups
     cdef bint recursive
     cdef Question spare
     cdef public bint plain  # nobody watches answers: functions may be called here
 
-    def __init__(self, Stage stage not None, *, fallback, finish, failed, question, record, answer):
+    def __init__(self, Stage stage not None, *, fallback, passed, finish, failed, question, record, answer):
         self.stage = stage
         self.fallback = fallback
+        self.passed = passed
         self.finish = finish
         self.failed = failed
         self.question = question
@@ -173,18 +175,22 @@ cdef class Dispatcher:
         cdef dns_notes *notes
         cdef Group group
         cdef Question q
-        if not self.plain or not isinstance(c, Connection):
-            return self.fallback(c)
+        if not isinstance(c, Connection):
+            return self.fallback(c)  # the portable transport has no stages
         conn = <Connection>c
         if conn.slot == NULL:
-            return self.fallback(c)
+            return self.passed(c)
         notes = dns_stage_notes(&self.stage.s, conn.slot)
+        if self.stage.proxied:
+            conn._address = client_address(&notes.client)
+        if not self.plain:
+            return self.passed(c)
         if notes.python == 0 or notes.python > len(self.groups):
-            return self.fallback(c)
+            return self.passed(c)
         group = <Group>self.groups[notes.python - 1]
         handler = group.find(notes.q.labels, notes.q.qtype)
         if handler is None or handler is False:
-            return self.fallback(c)
+            return self.passed(c)
         q = self.spare
         self.spare = None
         if q is None:

@@ -21,6 +21,7 @@ cdef extern from "dns_forward.h" nogil:
         uint64_t came
         tudp_sockaddr peer "from"
         tudp_local local
+        dns_client client
         uint16_t len, reason, upstream
         uint8_t packet[320]
     ctypedef struct dns_forward_counts:

@@ -5,7 +5,7 @@ from cpython.pycapsule cimport PyCapsule_New
 cdef extern from "dns_stage.h" nogil:
     enum:
         DNS_FROM_ZONE, DNS_FROM_CACHE, DNS_FROM_PYTHON, DNS_FROM_POLICY, DNS_FROM_SERVER, DNS_FROM_FORWARD, DNS_SOURCES, DNS_VIEWS, DNS_LISTINGS, DNS_FORWARDS, DNS_SHARED
-        DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TRUSTED, DNS_SILENT
+        DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TRUSTED, DNS_SILENT, DNS_PROXY
     ctypedef struct dns_range:
         uint8_t start "from"[16]
         uint32_t value
@@ -66,6 +66,8 @@ cdef extern from "dns_stage.h" nogil:
         uint16_t verified, python
         dns_query q
     void dns_stage_init(dns_stage *s)
+    int dns_stage_take(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
+    int dns_stage_take_proxied(tudp_stage *stage, tudp_turn *turn, tudp_slot *slot)
     int dns_stage_asks(dns_stage *s, dns_forward *f)
     dns_notes *dns_stage_notes(const dns_stage *s, const tudp_slot *slot)
     int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t *ip,
@@ -82,6 +84,7 @@ cdef extern from *:
     void TU_STORE(uint64_t, uint64_t)
 
 MAY_QUERY, MAY_RECURSE, TRUSTED, SILENT = DNS_MAY_QUERY, DNS_MAY_RECURSE, DNS_TRUSTED, DNS_SILENT
+PROXY = DNS_PROXY
 SHARED = DNS_SHARED
 
 
@@ -159,7 +162,8 @@ cdef class Stage:
 
     Clients fall into ranges of addresses: `ranges` are `(first packed 16-octet address, meaning)`,
     sorted, the first at ::; a meaning is a view's number plus MAY_QUERY, MAY_RECURSE, TRUSTED
-    (no rate limit), SILENT (who may not query is dropped). Everything is set between turns, on the loop's thread.
+    (no rate limit), SILENT (who may not query is dropped), PROXY (it says in front of each message for
+    whom it asks). Everything is set between turns, on the loop's thread.
     """
 
     cdef dns_stage s
@@ -170,6 +174,7 @@ cdef class Stage:
     cdef list asked
     cdef public object prefetch  # called with a question (bytes) that is worth asking again
     cdef public object handed    # called with (connection, number of the forwarder, why, number of the upstream) for what a forwarder gives back
+    cdef bint proxied
     cdef public Endpoint endpoint  # whose stage this is; for `handed` and `upstream_ready`
 
     def __cinit__(self, Server server not None, ranges=None, RateLimit limit=None):
@@ -208,6 +213,7 @@ cdef class Stage:
         """Who may do what, and in which view."""
         cdef dns_range *made
         cdef uint32_t n = 0
+        cdef bint proxied = False
         ranges = list(ranges)
         if not ranges or ranges[0][0] != bytes(16) or ranges != sorted(ranges, key=lambda r: r[0]):
             raise ValueError("ranges are sorted, and the first begins at ::.")
@@ -217,10 +223,13 @@ cdef class Stage:
         for first, meaning in ranges:
             memcpy(made[n].start, PyBytes_AS_STRING(first), 16)
             made[n].value = meaning
+            proxied = proxied or meaning & DNS_PROXY
             n += 1
         free(self.s.range)
         self.s.range = made
         self.s.ranges = n
+        self.proxied = proxied
+        self.s.stage.take = dns_stage_take_proxied if proxied else dns_stage_take
 
     def add_forwarder(self, Forwarder forwarder not None):
         """A forwarder that views may ask; before the stage is attached, and for good."""
@@ -346,6 +355,12 @@ cdef class Stage:
         }
 
 
+cdef object client_address(const dns_client *client):
+    """The address of who asks, which a proxy may have told."""
+    family = socket.AF_INET if client.ip_len == 4 else socket.AF_INET6
+    return Address(socket.inet_ntop(family, PyBytes_FromStringAndSize(<const char *>client.ip, client.ip_len)), client.port)
+
+
 cdef int deliver_handed(Stage self, dns_forward *f, uint32_t which) except -1:
     """Questions that C gives back: each becomes a connection in flight."""
     cdef const dns_waiter *w = dns_forward_handed(f)
@@ -356,7 +371,30 @@ cdef int deliver_handed(Stage self, dns_forward *f, uint32_t which) except -1:
             c = endpoint.new_connection()
             c._packet = PyBytes_FromStringAndSize(<const char *>w.packet, w.len)
             c.peer, c.local, c.now_ns, c.bytes_in = w.peer, w.local, w.came, w.len
+            if self.proxied:
+                c._address = client_address(&w.client)
             endpoint.begun += 1
             self.handed(c, which, w.reason, w.upstream)
         w = dns_forward_handed(f)
     return 0
+
+
+cdef extern from "dns_proxied.h" nogil:
+    ctypedef struct dns_proxied:
+        uint8_t told
+        uint8_t ip[16]
+        uint16_t port
+    size_t dns_proxied_read(const uint8_t *msg, size_t len, dns_proxied *from_)
+
+
+def read_proxied(const uint8_t[::1] data not None):
+    """The PROXYv2 header that data begins with: `(octets, host or None, port)`; 0 octets when there is none."""
+    cdef dns_proxied told
+    cdef dns_client client
+    cdef size_t n = dns_proxied_read(&data[0] if data.shape[0] else NULL, data.shape[0], &told)
+    if not told.told:
+        return n, None, 0
+    memcpy(client.ip, told.ip, 16)
+    client.ip_len, client.port = 16, told.port
+    address = client_address(&client)
+    return n, address.host.removeprefix("::ffff:") if "." in address.host else address.host, told.port

@@ -56,3 +56,4 @@ def is_loopback(host: str) -> bool:
 
 
 _LOOPBACK = Prefixes(LOOPBACK)
+NOBODY = Prefixes()

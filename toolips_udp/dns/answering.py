@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import FormatError
+from ..transports import proxied
 from ..typed import Malformed
 from . import edns, names, rrtypes, steps, streams
 from .access import Prefixes
@@ -57,6 +58,7 @@ class Answering:
     limit: RateLimit | None
     may_query: Prefixes
     may_recurse: Prefixes
+    proxies: Prefixes
     metrics: Metrics | None
     query_log: Any
     recursive: bool
@@ -72,8 +74,21 @@ class Answering:
         raise NotImplementedError
 
     async def _serve(self, c: Any) -> None:
-        """The handler of UDP packets."""
-        answer, failed = await self.trip(c.packet, c.address, "udp", c)
+        """The handler of UDP packets that no stage has seen."""
+        packet, client = c.packet, c.address
+        if self.proxies and client.host in self.proxies:
+            header = proxied.read(packet)
+            if header is None:
+                raise Malformed("no PROXYv2 header, from a proxy")
+            packet, client = packet[header.size :], header.client or client
+        await self._respond(c, packet, client)
+
+    async def _passed(self, c: Any) -> None:
+        """The handler of UDP packets that the stage has passed on, any proxy's header taken off."""
+        await self._respond(c, c.packet, c.address)
+
+    async def _respond(self, c: Any, packet: bytes, client: Any) -> None:
+        answer, failed = await self.trip(packet, client, "udp", c)
         if answer:
             assert isinstance(answer, bytes)
             c.respond(answer)

@@ -121,6 +121,7 @@ class Builder:
                 any=table.any,
                 minimal=table.minimal,
                 ecs=table.ecs,
+                proxies=table.proxies,
             ),
             "service",
         )

@@ -174,7 +174,7 @@ class Forwarders:
         """The trip of a question in Python, as for one that C never took."""
         word = "stopping"
         try:
-            await self.half.service._serve(c)
+            await self.half.service._passed(c)
             word = "handled"
         except Malformed:
             word = "malformed"

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .._native import dns as native
 from ..address import Address
 from . import lookup, names
-from .access import Prefixes
+from .access import NOBODY, Prefixes
 from .answering import RECURSERS
 from .answers import RR, Answer
 from .cache import Key
@@ -115,13 +115,15 @@ class NativeHalf:
         self.views = views_of(service)
         clients = [view.clients for view in self.views]
         self.stage = native.Stage(
-            self.server, ranges(service.may_query, service.may_recurse, trusted, clients, service.silent)
+            self.server,
+            ranges(service.may_query, service.may_recurse, trusted, clients, service.silent, service.proxies),
         )
         self.stage.set_limit(made, times)
         kind = type("AskedQuestion", (AskedQuestion,), {"__slots__": (), "service": service})
         self.dispatcher = native.Dispatcher(
             self.stage,
             fallback=service._serve,
+            passed=service._passed,
             finish=service._finish,
             failed=_failed,
             question=kind,
@@ -399,6 +401,7 @@ def ranges(
     trusted: Prefixes,
     views: Sequence[Prefixes] = (),
     silent: bool = False,
+    proxies: Prefixes = NOBODY,
 ) -> list[tuple[bytes, int]]:
     """The ranges of addresses between which the meaning changes, IPv4 as ::ffff:a.b.c.d.
 
@@ -406,7 +409,9 @@ def ranges(
     """
     mapped = 0xFFFF << 32
     edges = {0, mapped, mapped + (1 << 32)}
-    for text in (text for prefixes in (query, recursion, trusted, *views) for text in prefixes.texts):
+    for text in (
+        text for prefixes in (query, recursion, trusted, proxies, *views) for text in prefixes.texts
+    ):
         if text == "any":
             continue
         network = ipaddress.ip_network(text, strict=False)
@@ -422,6 +427,7 @@ def ranges(
         meaning |= native.MAY_QUERY if host in query else native.SILENT if silent else 0
         meaning |= native.MAY_RECURSE if host in recursion else 0
         meaning |= native.TRUSTED if host in trusted else 0
+        meaning |= native.PROXY if host in proxies else 0
         if not found or found[-1][1] != meaning:
             found.append((edge.to_bytes(16, "big"), meaning))
     return found

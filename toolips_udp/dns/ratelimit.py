@@ -60,7 +60,7 @@ class RateLimit:
         for slot, multiplier in self._slots(host):
             level = self.levels[slot] - (since - self.times[slot]) * self.rate * multiplier
             level = max(level, 0.0)
-            if level >= self.burst * multiplier:
+            if level + share > self.burst * multiplier:
                 over = True
             else:
                 level += share

@@ -54,7 +54,9 @@ class Service(Answering, Extension):
     paths of a certificate and its key. `limit` bounds the replies to clients that may be forged,
     loopback exempt; `limit=None` turns it off. `any="all"` answers ANY with everything, over
     streams only; `minimal=False` adds addresses to MX and SRV; `ecs=True` reads client subnets
-    (RFC 7871), which are ignored otherwise.
+    (RFC 7871), which are ignored otherwise. `proxies` are the prefixes of load balancers: each message and
+    connection from them must begin with a PROXYv2 header, and access, views, limits and cookies go by the
+    client in it. From all others such a header is garbage. `https://` listeners do not read it.
 
     >>> service = Service(Zone.load("example.org.zone"), id="ns1")
     """
@@ -84,9 +86,11 @@ class Service(Answering, Extension):
         any: Literal["minimal", "all"] = "minimal",
         minimal: bool = True,
         ecs: bool = False,
+        proxies: Iterable[str] = (),
     ) -> None:
         self.handlers = Handlers()
-        self.stream_defaults = STREAM_DEFAULTS
+        self.proxies = Prefixes(proxies)
+        self.stream_defaults: dict[str, Any] = {**STREAM_DEFAULTS, "proxies": self.proxies}
         self.answers = Decorator(self, timeout)
         self.steps: list[Any] = grouped(steps)
         self.listen = tuple(listen)

@@ -47,6 +47,7 @@ class ServiceTable(Base):
     tls: Tls | None = None
     access: Access = msgspec.field(default_factory=Access)
     cache: CacheSize = msgspec.field(default_factory=CacheSize)
+    proxies: list[str] = []
     handlers: str | None = None
     admin: str | None = None
     query_log: str | None = None

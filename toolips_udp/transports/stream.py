@@ -31,12 +31,13 @@ import os
 import socket
 import ssl
 from array import array
-from collections.abc import Awaitable, Callable, MutableSequence
+from collections.abc import Awaitable, Callable, Container, MutableSequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..address import Address
 from ..counters import SIZE, WORDS
+from . import proxied
 
 log = logging.getLogger("toolips_udp.stream")
 
@@ -80,6 +81,7 @@ class StreamLimits:
     close_timeout: float = 5.0  # to take what is unsent after the handler ended
     max_buffer: int = 64 * 1024  # received and unread; above it, reading pauses
     max_unsent: int = 1024 * 1024  # written and not taken by the client; above it, the client is dropped
+    proxies: Container[str] = ()  # hosts whose connections begin with a PROXYv2 header, and must
 
     def __post_init__(self) -> None:
         for name in (
@@ -248,7 +250,7 @@ class Listener:
             return
         place = place_of(address.host)
         held = self._per_address.get(place, 0)
-        if held >= limits.max_per_address and not (limits.exempt_loopback and is_loopback(address.host)):
+        if address.host not in limits.proxies and self._is_full(address, held):
             self._refuse(client, LIMITED)
             return
         if len(self.connections) >= limits.max_connections and not self._shed_an_idle_one():
@@ -263,6 +265,10 @@ class Listener:
         self.connections.add(c)
         c.task = self.loop.create_task(self._run(c, client))
 
+    def _is_full(self, address: Address, held: int) -> bool:
+        limits = self.limits
+        return held >= limits.max_per_address and not (limits.exempt_loopback and is_loopback(address.host))
+
     def _refuse(self, client: socket.socket, word: int) -> None:
         self.counters[RECEIVED] += 1
         self.counters[word] += 1
@@ -271,7 +277,10 @@ class Listener:
     async def _run(self, c: Any, client: socket.socket) -> None:
         word = STOPPING
         try:
-            if await self._open(c, client):
+            refused = await self._let_in(c, client) if c.address.host in self.limits.proxies else None
+            if refused is not None:
+                word = refused
+            elif await self._open(c, client):
                 word = await self._serve(c)
             else:
                 word = MALFORMED
@@ -282,6 +291,54 @@ class Listener:
             c.settle(word)
             c.finish()  # from here on `c.task` is None
             self.gone(c)
+
+    async def _let_in(self, c: Any, client: socket.socket) -> int | None:
+        """A connection of a proxy. None, or the word that refuses it."""
+        word: int | None = STOPPING
+        try:
+            word = await self._introduced(c, client)
+        finally:
+            if word is not None:
+                c.lost = True
+                client.close()
+        return word
+
+    async def _introduced(self, c: Any, client: socket.socket) -> int | None:
+        """A proxy says for whom it connects: that client's place counts from now on. A word refuses it."""
+        try:
+            async with asyncio.timeout(self.limits.message_timeout):
+                data = await self._exactly(client, proxied.LEAST)
+                data += await self._exactly(client, proxied.rest_of(data) or 0)
+        except TimeoutError:
+            return STALE
+        except OSError:
+            return MALFORMED
+        header = proxied.read(data)
+        if header is None:
+            return MALFORMED
+        if header.client is None:
+            return None
+        word = None if self._guard is None else self._guard(header.client, self.loop.time())
+        if word is not None:
+            return WORDS.index(word)
+        place = place_of(header.client.host)
+        held = self._per_address.get(place, 0)
+        if self._is_full(header.client, held):
+            return LIMITED
+        self._leave(c.address)
+        c.address = header.client
+        self._per_address[place] = held + 1
+        return None
+
+    async def _exactly(self, client: socket.socket, size: int) -> bytes:
+        """So many octets and no more, for what follows is not ours to read. `OSError` when they do not come."""
+        data = b""
+        while len(data) < size:
+            more = await self.loop.sock_recv(client, size - len(data))
+            if not more:
+                raise ConnectionResetError("ended within its PROXYv2 header")
+            data += more
+        return data
 
     async def _open(self, c: Any, client: socket.socket) -> bool:
         seconds = self.limits.message_timeout if self.tls else None
@@ -304,14 +361,17 @@ class Listener:
         if c.task is not None or not c.lost or c not in self.connections:
             return
         self.connections.discard(c)
-        place = place_of(c.address.host)
+        self._leave(c.address)
+        if self._empty is not None and not self.connections and not self._empty.done():
+            self._empty.set_result(None)
+
+    def _leave(self, address: Address) -> None:
+        place = place_of(address.host)
         left = self._per_address[place] - 1
         if left:
             self._per_address[place] = left
         else:
             del self._per_address[place]
-        if self._empty is not None and not self.connections and not self._empty.done():
-            self._empty.set_result(None)
 
     async def _until_empty(self, timeout: float) -> None:
         if self.connections:
