@@ -573,13 +573,14 @@ static void answer(dns_forward *f, tudp_turn *turn, const dns_waiter *w, dns_cac
     if (!n)
         return;
     if (f->said)
-        f->said(f->self, turn, &client, &q, turn->now - w->came, found.rcode);
+        f->said(f->self, f, turn, &client, &q, turn->now - w->came, found.rcode);
     f->count.answered++;
     count(f, TUDP_NATIVE_ANSWERS);
     turn->ops->send(turn, (uint32_t)n, NULL, 0, &w->from, &w->local);
 }
 
-void dns_forward_land(dns_forward *f, tudp_turn *turn, uint32_t number, const uint8_t *msg, size_t len)
+void dns_forward_land(dns_forward *f, tudp_turn *turn, uint32_t number, uint16_t upstream, const uint8_t *msg,
+                      size_t len)
 {
     dns_flight *x = &f->flight[number - 1];
     dns_cache *cache = f->cache;
@@ -601,6 +602,8 @@ void dns_forward_land(dns_forward *f, tudp_turn *turn, uint32_t number, const ui
     }
     uint32_t w = x->first;
     uint16_t view = x->view;
+    f->answering = upstream;
+    f->count.landed[x->attempts]++;
     end_flight(f, number);
     while (w) {
         uint32_t next = f->waiter[w - 1].next;
@@ -618,6 +621,7 @@ static void refused(dns_forward *f, uint16_t port)
     dns_port *p = &f->port[port];
     p->refused = 0;
     dns_forward_missed(f, p->upstream);
+    f->upstream[p->upstream].closed++;
     for (unsigned i = 0; i < p->used && p->waiting; i++)
         if (p->flight[i])
             dns_forward_hand(f, p->flight[i], DNS_HANDED_REFUSED, p->upstream);

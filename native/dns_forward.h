@@ -64,6 +64,7 @@ typedef struct dns_upstream {
     /* measured here */
     uint64_t rtt, variance;  /* ns; 0: not known */
     uint64_t asked, answered, missed, hedged;
+    uint64_t closed;         /* of missed: the port was closed; the others were late */
     uint32_t failures;       /* in a row */
     uint32_t samples;        /* taken in all; the last ones in sample[], us */
     uint32_t sample[DNS_FORWARD_SAMPLES];
@@ -113,6 +114,7 @@ typedef struct dns_forward_out {
 
 typedef struct dns_forward_counts {
     uint64_t questions, coalesced, answered, handed[8], ignored, full;
+    uint64_t landed[3];      /* questions that got an answer here, by how many were asked: 1, 2 */
 } dns_forward_counts;
 
 typedef struct dns_forward {
@@ -121,11 +123,13 @@ typedef struct dns_forward {
     dns_cache *cache;
     dns_cache *once;         /* for answers that are not kept: those who wait get them */
     /* Told of each answer; may be NULL. `waited`: ns since the question came. */
-    void (*said)(void *self, const tudp_turn *turn, const dns_client *client, const dns_query *q, uint64_t waited,
-                 uint16_t rcode);
+    void (*said)(void *self, const struct dns_forward *f, const tudp_turn *turn, const dns_client *client,
+                 const dns_query *q, uint64_t waited, uint16_t rcode);
     /* Whether a CNAME's target is on a list. NULL: there are none. */
     int (*listed)(void *self, uint16_t view, const dns_query *q);
     void *self;
+    uint16_t number;         /* among the forwarders of its stage */
+    uint16_t answering;      /* the upstream whose reply is being given to those who wait */
     tudp_turn *turn;         /* of the endpoint; NULL: detached */
     uint8_t zone[DNS_NAME_MAX + 1], zone_len;
     uint8_t policy, ready;
@@ -182,8 +186,9 @@ void dns_forward_kernel_free(dns_forward_calls *calls);
 
 /* The flight is over: everybody who waits is the owner's. */
 void dns_forward_hand(dns_forward *f, uint32_t number, uint16_t reason, uint16_t upstream);
-/* The flight is over: everybody who waits is answered from the message. */
-void dns_forward_land(dns_forward *f, tudp_turn *turn, uint32_t number, const uint8_t *msg, size_t len);
+/* The flight is over: everybody who waits is answered from the message of an upstream. */
+void dns_forward_land(dns_forward *f, tudp_turn *turn, uint32_t number, uint16_t upstream, const uint8_t *msg,
+                      size_t len);
 /* A failure of an upstream; after some in a row it is not asked any more. */
 void dns_forward_missed(dns_forward *f, uint16_t upstream);
 /* The flight's name with the letters of one attempt. */

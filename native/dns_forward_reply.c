@@ -226,5 +226,5 @@ void dns_forward_came(dns_forward *f, tudp_turn *turn, uint16_t port, const uint
     if (reason)
         dns_forward_hand(f, number, (uint16_t)reason, p->upstream);
     else
-        dns_forward_land(f, turn, number, out, n);
+        dns_forward_land(f, turn, number, p->upstream, out, n);
 }

@@ -25,7 +25,7 @@ static void count(dns_stage *s, unsigned source, uint16_t rcode, uint16_t ede)
 }
 
 void dns_log_note(dns_log *log, const dns_client *client, const dns_query *q, uint64_t wall, uint64_t waited,
-                  unsigned source, unsigned rcode, unsigned ede)
+                  unsigned source, unsigned rcode, unsigned ede, unsigned upstream)
 {
     if (log->share != UINT32_MAX) {
         log->random ^= log->random << 13;
@@ -52,6 +52,7 @@ void dns_log_note(dns_log *log, const dns_client *client, const dns_query *q, ui
     e->rcode = (uint16_t)rcode;
     e->ede = (uint16_t)ede;
     e->source = (uint8_t)source;
+    e->upstream = (uint16_t)upstream;
     e->name_len = q->name_len;
     memcpy(e->name, q->name, q->name_len);
     __atomic_store_n(&log->head, log->head + 1, __ATOMIC_RELEASE);
@@ -280,7 +281,7 @@ static int answer_parsed(dns_stage *s, const uint8_t *msg, int rcode, dns_client
 {
     int n = answer(s, msg, rcode, client, ip, now, out, notes, q);
     if (s->log && n > 0)
-        dns_log_note(s->log, client, q, wall, s->waited, s->said_source, s->said_rcode, s->said_ede);
+        dns_log_note(s->log, client, q, wall, s->waited, s->said_source, s->said_rcode, s->said_ede, 0);
     return n;
 }
 
@@ -402,14 +403,15 @@ static int listed(void *self, uint16_t id, const dns_query *q)
     return 0;
 }
 
-static void said(void *self, const tudp_turn *turn, const dns_client *client, const dns_query *q, uint64_t waited,
-                 uint16_t rcode)
+static void said(void *self, const dns_forward *f, const tudp_turn *turn, const dns_client *client, const dns_query *q,
+                 uint64_t waited, uint16_t rcode)
 {
     dns_stage *s = self;
     count(s, DNS_FROM_FORWARD, rcode, DNS_EDE_NONE);
     s->transports[0]++;
     if (s->log)
-        dns_log_note(s->log, client, q, turn->wall, waited, DNS_FROM_FORWARD, rcode, DNS_EDE_NONE);
+        dns_log_note(s->log, client, q, turn->wall, waited, DNS_FROM_FORWARD, rcode, DNS_EDE_NONE,
+                     1u + f->number * DNS_FORWARD_UPSTREAMS + f->answering);
 }
 
 static void due(tudp_stage *stage, tudp_turn *turn)
@@ -453,6 +455,7 @@ int dns_stage_asks(dns_stage *s, dns_forward *f)
     if (s->forwards == DNS_FORWARDS)
         return -1;
     f->self = s;
+    f->number = (uint16_t)s->forwards;
     f->listed = listed;
     f->server = &s->server;
     f->said = said;

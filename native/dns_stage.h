@@ -69,6 +69,7 @@ typedef struct dns_log_entry {
     uint64_t waited;         /* ns between the kernel and the turn, 0: not known */
     uint8_t ip[16];
     uint16_t port, qtype, qclass, flags, rcode, ede;
+    uint16_t upstream;       /* 1 + its number, DNS_FORWARD_UPSTREAMS to a forwarder; 0: nobody was asked */
     uint8_t ip_len, transport, source, dnssec_ok, name_len;
     uint8_t name[DNS_NAME_MAX];
 } dns_log_entry;
@@ -134,7 +135,7 @@ typedef struct dns_notes {
 
 /* Writes an answer into the log, if its turn has come. */
 void dns_log_note(dns_log *log, const dns_client *client, const dns_query *q, uint64_t wall, uint64_t waited,
-                  unsigned source, unsigned rcode, unsigned ede);
+                  unsigned source, unsigned rcode, unsigned ede, unsigned upstream);
 
 /* Sets the functions and the scratch of s->stage; the rest is zero or set. */
 void dns_stage_init(dns_stage *s);

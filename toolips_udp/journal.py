@@ -115,7 +115,9 @@ def _traceback(exc: BaseException) -> str:
 
     lines: list[str] = []
     for part in traceback.format_exception(exc):
-        if part.startswith(("  ", "Traceback ", "\n")):  # ours: frames, and the words between chained exceptions
+        if part.startswith(
+            ("  ", "Traceback ", "\n")
+        ):  # ours: frames, and the words between chained exceptions
             lines += part.rstrip("\n").split("\n")
         else:  # what it says may be a stranger's text: one line, whatever is in it
             lines.append(part.rstrip("\n"))

@@ -15,12 +15,14 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import dns.edns
 import dns.message
 import dns.query
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[2]
 ZONE = "$ORIGIN example.test.\n@ 60 SOA ns h 7 2 3 4 30\n@ 60 NS ns\nns 60 A 127.0.0.1\nwww 60 A 192.0.2.1\n"
@@ -215,6 +217,132 @@ def test_serve_with_workers_answers_and_reloads_without_a_gap(served, zone_file)
         assert running.last.returncode == 0, running.last.stderr
         assert time.monotonic() < deadline
     assert running.end()[0] == 0
+
+
+def ask_often(port, name, times):
+    """Questions from as many ports, so that every worker is asked."""
+    for _ in range(times):
+        dns.query.udp(dns.message.make_query(name, "A"), "127.0.0.1", port=port, timeout=3)
+
+
+def metrics_of(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:
+        families = text_string_to_metric_families(page.read().decode())
+    return {
+        (s.name.removeprefix("toolips_dns_"), *sorted(s.labels.values())): s.value for f in families for s in f.samples
+    }
+
+
+def test_o6_with_workers_every_command_acts_on_all_of_them_and_is_answered_for_all(served, zone_file, tmp_path):
+    authority = served("--zone", f"example.test={zone_file}")
+    (tmp_path / "ads.txt").write_text("ads.test\n")
+    running = served(
+        "--forward", f"127.0.0.1:{authority.port}", "--blocklist", tmp_path / "ads.txt", "--workers", "2",
+    )  # fmt: skip
+    pid = running.process.pid
+
+    def ctl(*words):
+        found = command("ctl", *words, "--pid", pid)
+        return found.stdout + found.stderr
+
+    ask_often(running.port, "www.example.test", 40)
+    dump = ctl("cache", "dump").splitlines()
+    assert sum("www.example.test. A" in line for line in dump) == 2  # each worker has it once
+    before = json.loads(ctl("status", "--json"))
+    assert before["workers"] == 2 and before["cache"][0]["entries"] == len(dump)
+    asked = before["native"]["cache"] + before["native"]["forward"] + before["native"]["passed"]
+    ask_often(running.port, "www.example.test", 30)
+    after = json.loads(ctl("status"))["native"]
+    assert after["cache"] + after["forward"] + after["passed"] == asked + 30
+    ask_often(running.port, "ads.test", 20)
+    assert sum(sum(hits.values()) for hits in json.loads(ctl("status"))["blocked"]) == 20
+    assert ctl("cache", "flush", "example.test", "--tree") == f"{len(dump)} entries forgotten\n"
+    assert ctl("cache", "dump").strip() == ""
+    assert json.loads(ctl("cache", "stats"))[0]["entries"] == 0
+
+    log = tmp_path / "log"
+    assert "100% of the answers" in ctl("log", "on", log)
+    ask_often(running.port, "www.example.test", 40)
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "toolips_udp", "dns", "ctl", "top", "--seconds", "2", "--pid", str(pid)],
+        cwd=ROOT, env=ENV, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while watching.poll() is None:
+        ask_often(running.port, "www.example.test", 5)
+    assert re.search(r"name +100.0% www.example.test.", watching.communicate()[0])
+    assert ctl("log", "off") == "off\n"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(lines) >= 40 and {line["name"] for line in lines} == {"www.example.test."}
+
+    url = f"127.0.0.1:{authority.port}"
+    assert ctl("upstream", "down", url) == f"{url} is down until you say up\n"
+    assert "down" in ctl("upstream", "list") and "taken out by hand" in ctl("upstream", "list")
+    assert ctl("upstream", "up", url) == f"{url} is asked again\n"
+    assert "taken out" not in ctl("upstream", "list")
+    assert ctl("block", "test", "ads.test").startswith("ads.test: block by")
+    (tmp_path / "ads.txt").write_text("other.test\n")
+    assert json.loads(ctl("reload")) == {"reloaded": True, "problems": {}}
+    assert ctl("block", "test", "ads.test") == "ads.test: no rule\n"
+    assert "there is no upstream" in ctl("upstream", "down", "192.0.2.9")
+    assert running.end()[0] == 0
+
+
+def children(pid):
+    """The processes that it has started, from any of its threads."""
+    found = " ".join(path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [int(each) for each in found.split()]
+
+
+def test_o4_with_workers_the_metrics_are_those_of_all_and_keep_what_the_dead_have_counted(served, zone_file):
+    admin = free_port()
+    running = served("--zone", f"example.test={zone_file}", "--workers", "2", "--admin", f"127.0.0.1:{admin}")
+    pid = running.process.pid
+
+    def answered():
+        found = metrics_of(admin)
+        at_rest = found["toolips_udp_received_total",]
+        given = sum(value for key, value in found.items() if key[0] == "answers_total")
+        return given, at_rest - sum(value for key, value in found.items() if key[0] == "dropped_total")
+
+    ask_often(running.port, "www.example.test", 40)
+    given, received = answered()
+    assert given == received >= 40
+    assert metrics_of(admin)["zone_serial", "example.test."] == 7
+    zone_file.write_text(ZONE.replace("ns h 7", "ns h 8"))
+    os.kill(pid, signal.SIGHUP)  # fresh workers: the old ones tell what they counted when they go
+    deadline = time.monotonic() + 20
+    while metrics_of(admin)["zone_serial", "example.test."] != 8 or len(children(pid)) > 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert answered() == (given, received)
+    ask_often(running.port, "www.example.test", 10)
+    assert answered() == (given + 10, received + 10)
+    assert running.end()[0] == 0
+
+
+def test_o6_a_worker_that_comes_later_is_told_what_was_ordered_and_has_read_what_was_reloaded(served, zone_file, tmp_path):
+    running = served("--zone", f"example.test={zone_file}", "--workers", "2")
+    pid = running.process.pid
+    log = tmp_path / "log"
+    command("ctl", "log", "on", log, "--pid", pid)
+    zone_file.write_text(ZONE.replace("192.0.2.1", "192.0.2.2"))
+    assert '"reloaded": true' in command("ctl", "reload", "--pid", pid).stdout
+    deadline = time.monotonic() + 60
+    serving = sorted(children(pid))[:2]  # begun first
+    for each in serving:
+        os.kill(each, signal.SIGKILL)
+        while each in children(pid) or len(children(pid)) < 3:  # two that serve, and a spare
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    log.unlink()
+    command("ctl", "log", "on", log, "--pid", pid)
+    for _ in range(20):
+        query = dns.message.make_query("www.example.test", "A")
+        reply = dns.query.udp(query, "127.0.0.1", port=running.port, timeout=3)
+        assert reply.answer[0][0].address == "192.0.2.2"
+    command("ctl", "log", "off", "--pid", pid)
+    assert len(log.read_text().splitlines()) == 20
+    running.end()
 
 
 def test_workers_know_each_others_cookies(served, zone_file):

@@ -361,6 +361,7 @@ def test_a_server_that_stops_gives_every_question_its_word():
 
 
 def test_what_c_asked_shows_in_the_upstreams_and_the_metrics():
+    from toolips_udp.dns import told
     from toolips_udp.dns.control import upstreams
     from toolips_udp.dns.metrics import Metrics
 
@@ -370,7 +371,7 @@ def test_what_c_asked_shows_in_the_upstreams_and_the_metrics():
         until = time.monotonic() + 5
         while service.steps[-1].group.upstreams[0].asked < 5 and time.monotonic() < until:
             time.sleep(0.02)
-        (line,) = upstreams(service)
+        (line,) = told.upstreams([upstreams(service)])
         assert (
             " up, " in line and "5 asked, 0 failed" in line and service.steps[-1].group.upstreams[0].rtt < 1
         )

@@ -286,7 +286,7 @@ cdef class Dispatcher:
         self.stage.s.answers[DNS_FROM_PYTHON][rcode] += 1
         self.stage.s.transports[0] += 1
         if self.stage.s.log != NULL:
-            dns_log_note(self.stage.s.log, &q.c, &q.q, <uint64_t>q.c.now * 1000000000, 0, DNS_FROM_PYTHON, rcode, ede)
+            dns_log_note(self.stage.s.log, &q.c, &q.q, <uint64_t>q.c.now * 1000000000, 0, DNS_FROM_PYTHON, rcode, ede, 0)
 
     cdef void failing(self, Connection conn, Question q):
         """SERVFAIL for a function that failed."""

@@ -12,7 +12,7 @@ cdef extern from "dns_forward.h" nogil:
     ctypedef struct dns_forward_calls:
         pass
     ctypedef struct dns_upstream:
-        uint64_t hedge, rtt, variance, asked, answered, missed, hedged
+        uint64_t hedge, rtt, variance, asked, answered, missed, hedged, closed
         uint8_t usable, mixed, cookie_len
         uint8_t cookie[40]
         uint32_t failures, samples
@@ -26,6 +26,7 @@ cdef extern from "dns_forward.h" nogil:
         uint8_t packet[320]
     ctypedef struct dns_forward_counts:
         uint64_t questions, coalesced, answered, ignored, full
+        uint64_t landed[3]
     ctypedef struct dns_forward:
         uint8_t policy, ready
         uint32_t upstreams, flights, patience
@@ -41,6 +42,8 @@ cdef extern from "dns_forward.h" nogil:
     int dns_forward_kernel_open(dns_forward_calls *calls)
     void dns_forward_kernel_close(dns_forward_calls *calls)
     void dns_forward_detach(dns_forward *f)
+
+UPSTREAMS = DNS_FORWARD_UPSTREAMS
 
 # Why a question came back.
 HANDED_TIMEOUT, HANDED_REFUSED, HANDED_RCODE, HANDED_TRUNCATED, HANDED_MISMATCH, HANDED_ODD = range(1, 7)
@@ -115,9 +118,10 @@ cdef class Forwarder:
         u.usable, u.mixed, u.hedge = usable, mixed, <uint64_t>(hedge * 1e9)
 
     def seen(self, int number):
-        """`(asked, answered, missed, hedged, failures in a row, rtt, variance)` of an upstream; times in seconds."""
+        """`(asked, answered, missed, hedged, closed, failures in a row, rtt, variance)` of an upstream; times in
+        seconds. `closed`: so many of those missed found the port closed."""
         cdef dns_upstream *u = self.find(number)
-        return u.asked, u.answered, u.missed, u.hedged, u.failures, u.rtt / 1e9, u.variance / 1e9
+        return u.asked, u.answered, u.missed, u.hedged, u.closed, u.failures, u.rtt / 1e9, u.variance / 1e9
 
     def samples(self, int number):
         """The last round-trip times, in seconds."""
@@ -142,7 +146,7 @@ cdef class Forwarder:
     def counters(self):
         cdef dns_forward_counts *n = &self.f.count
         return {"questions": n.questions, "coalesced": n.coalesced, "answered": n.answered,
-                "ignored": n.ignored, "refused": n.full}
+                "ignored": n.ignored, "refused": n.full, "one": n.landed[1], "two": n.landed[2]}
 
 
 cdef int fill_upstream(address, tudp_sockaddr *to) except -1:

@@ -27,7 +27,7 @@ cdef extern from "dns_stage.h" nogil:
     ctypedef struct dns_log_entry:
         uint64_t wall, waited
         uint8_t ip[16]
-        uint16_t port, qtype, qclass, flags, rcode, ede
+        uint16_t port, qtype, qclass, flags, rcode, ede, upstream
         uint8_t ip_len, transport, source, dnssec_ok, name_len
         uint8_t name[255]
     ctypedef struct dns_log:
@@ -73,7 +73,7 @@ cdef extern from "dns_stage.h" nogil:
     int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t *ip,
                          uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
     void dns_log_note(dns_log *log, const dns_client *client, const dns_query *q, uint64_t wall, uint64_t waited,
-                      unsigned source, unsigned rcode, unsigned ede)
+                      unsigned source, unsigned rcode, unsigned ede, unsigned upstream)
 
 cdef extern from *:
     """
@@ -138,7 +138,8 @@ cdef class Log:
 
     def take(self, int most=1000):
         """Up to `most` answers since the last call: `(wall, seconds waited, ip, port, transport, name, type, class,
-        flags, DO, rcode, ede, source)`, the name folded and in wire form. One thread only."""
+        flags, DO, rcode, ede, source, upstream)`, the name folded and in wire form, the upstream numbered from 1,
+        UPSTREAMS to a forwarder (0: nobody was asked). One thread only."""
         cdef uint64_t tail = self.l.tail, head = TU_LOAD(self.l.head)
         cdef dns_log_entry *e
         found = []
@@ -147,7 +148,7 @@ cdef class Log:
             found.append((
                 e.wall / 1e9, e.waited / 1e9, PyBytes_FromStringAndSize(<char *>e.ip, e.ip_len), e.port, e.transport,
                 PyBytes_FromStringAndSize(<char *>e.name, e.name_len), e.qtype, e.qclass, e.flags, bool(e.dnssec_ok),
-                e.rcode, None if e.ede == 0xFFFF else e.ede, SOURCES[e.source],
+                e.rcode, None if e.ede == 0xFFFF else e.ede, SOURCES[e.source], e.upstream,
             ))
             tail += 1
         TU_STORE(self.l.tail, tail)

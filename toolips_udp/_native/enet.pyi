@@ -30,9 +30,7 @@ class Peer:
     address: Address
     leave: tuple[str, int, bool] | None
     token: bytes | None
-    def send(
-        self, data: Any, channel: int = 0, delivery: int = 0, fragment: bool = False
-    ) -> bool: ...
+    def send(self, data: Any, channel: int = 0, delivery: int = 0, fragment: bool = False) -> bool: ...
     @property
     def open(self) -> bool: ...
     @property
@@ -62,7 +60,13 @@ class Host:
     wake: Callable[[], Any] | None
     messages_failed: int
     def __init__(
-        self, *, secret: bytes, peer_class: type, deliveries: tuple[Delivery, ...], first_id: int = 1, **config: int
+        self,
+        *,
+        secret: bytes,
+        peer_class: type,
+        deliveries: tuple[Delivery, ...],
+        first_id: int = 1,
+        **config: int,
     ) -> None: ...
     def __tudp_stage__(self) -> Any: ...
     def broadcast(

@@ -256,6 +256,8 @@ class Answering:
         if cookie is not None and self.cookies:
             fresh, verified = self.cookies.answer(cookie, client.host, int(self.wall()))
             found += edns.option(edns.COOKIE, fresh)
+            if self.metrics is not None and self.half is None:
+                self.metrics.cookies["client" if len(cookie) == 8 else "good" if verified else "bad"] += 1
         if self.ecs:
             found += subnet(query, 0)
         if (

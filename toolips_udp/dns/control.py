@@ -1,22 +1,30 @@
 """What `dns ctl` can do to a running server: commands on its control socket (spec O6).
 
-Imports the steps' shapes only. `install` is called before the server starts.
+With several workers the supervisor has the socket; it asks every worker and puts their
+answers together (`told`). Imports the steps' shapes only. `install` is called before the
+server starts.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import FormatError
 from ..servers.control import command
-from . import names, rrtypes
+from . import names, rrtypes, told
 from .cache import AnswerCache, StageCache
 from .querylog import QueryLog, Tally
 
 if TYPE_CHECKING:
     from .service import Service
+
+TOLD_OF_TOP = 1000
+"""Texts of each field that one process tells of."""
 
 
 def _caches(service: Service) -> list[AnswerCache | StageCache]:
@@ -29,15 +37,20 @@ def _caches(service: Service) -> list[AnswerCache | StageCache]:
 def status(service: Service) -> dict[str, Any]:
     """How the service is: zones, upstreams, caches, lists."""
     return {
+        "workers": 1,
         "zones": {"ready": sum(z.state == "ready" for z in service.zones()), "all": len(service.zones())},
         "handlers": len(service.handlers.exact) + len(service.handlers.wild),
-        "cache": [{"entries": len(c), "octets": c.used, **c.counters} for c in _caches(service)],
+        "cache": _cache_facts(service),
         "upstreams": upstreams(service),
         "blocked": [step.hits() for step in service.every_step() if hasattr(step, "lists")],
         "query_log": _log(service),
         "native": _native(service),
         "reloads": service.reloads,
     }
+
+
+def _cache_facts(service: Service) -> list[dict[str, Any]]:
+    return [{"entries": len(c), "octets": c.used, **c.counters} for c in _caches(service)]
 
 
 def _native(service: Service) -> dict[str, Any] | str:
@@ -48,17 +61,13 @@ def _native(service: Service) -> dict[str, Any] | str:
     return {**counters["sources"], **{word: counters[word] for word in ("passed", "limited", "slipped")}}
 
 
-def upstreams(service: Service) -> list[str]:
-    """One line for each upstream."""
-    found = []
-    for step in service.every_step():
-        for u in getattr(getattr(step, "group", None), "upstreams", ()):
-            held = ", taken out by hand" if u.held else ""
-            rtt = f"{u.rtt * 1000:.1f} ms" if u.rtt is not None else "not asked yet"
-            found.append(
-                f"{u.url} {'down' if u.down else 'up'}, {rtt}, {u.asked} asked, {u.failed} failed{held}"
-            )
-    return found
+def upstreams(service: Service) -> list[dict[str, Any]]:
+    """What is known of each upstream."""
+    return [
+        {"url": u.url, "down": u.down, "held": u.held, "rtt": u.rtt, "asked": u.asked, "failed": u.failed}
+        for step in service.every_step()
+        for u in getattr(getattr(step, "group", None), "upstreams", ())
+    ]
 
 
 def hold(service: Service, url: str, out: bool) -> str:
@@ -76,14 +85,14 @@ def hold(service: Service, url: str, out: bool) -> str:
     return "\n".join(f"{u.url} is {'down until you say up' if out else 'asked again'}" for u in wanted)
 
 
-def _log(service: Service) -> str:
+def _log(service: Service) -> dict[str, Any]:
     log = service.query_log
     if log is None or log.path is None:
-        return "off"
-    return f"{log.path}, {log.sample:.0%} of the answers, {log.lost} lost"
+        return {"path": None, "sample": 0.0, "lost": 0}
+    return {"path": str(log.path), "sample": log.sample, "lost": log.lost}
 
 
-async def switch_log(service: Service, of: str, path: str | None, sample: float) -> str:
+async def switch_log(service: Service, of: str, path: str | None, sample: float) -> dict[str, Any]:
     """Begin or end the query log while the server runs."""
     if of not in ("on", "off"):
         raise FormatError(f"dns ctl log {of}: expected log on [FILE] or log off.")
@@ -101,7 +110,7 @@ async def switch_log(service: Service, of: str, path: str | None, sample: float)
     return _log(service)
 
 
-async def top(service: Service, seconds: float = 1.0, number: int = 10) -> list[str]:
+async def top(service: Service, seconds: float = 1.0) -> dict[str, Any]:
     """What answers are about, watched for a moment: the most frequent names, clients, types, RCODEs and sources."""
     log = service.query_log
     own = None
@@ -117,11 +126,12 @@ async def top(service: Service, seconds: float = 1.0, number: int = 10) -> list[
             service.log_to(None)
         await asyncio.get_running_loop().run_in_executor(None, own.close if own is not None else log.settle)
         log.tallies.remove(tally)
-    rate = tally.answers / seconds / (log.sample or 1.0)
-    lines = [f"{rate:.0f} answers a second"]
-    for field, counts in tally.most(number).items():
-        lines += [f"{field:9} {count / max(tally.answers, 1):6.1%} {text}" for text, count in counts]
-    return lines
+    return {
+        "seconds": seconds,
+        "answers": tally.answers,
+        "sample": log.sample or 1.0,
+        "counts": {field: dict(counts) for field, counts in tally.most(TOLD_OF_TOP).items()},
+    }
 
 
 def zones(service: Service) -> list[str]:
@@ -139,15 +149,15 @@ def _zone(service: Service, name: str) -> Any:
     )
 
 
-def flush(service: Service, name: str | None, tree: bool, rtype: str | None) -> str:
-    """Forget cached answers."""
+def flush(service: Service, name: str | None, tree: bool, rtype: str | None) -> int:
+    """Forget cached answers; how many."""
     wire = names.from_text(name) if name is not None else None
     number = rrtypes.type_number(rtype) if rtype else None
     count = sum(c.flush(wire, tree=tree, qtype=number) for c in _caches(service))
     for step in service.every_step():
         if hasattr(step, "cache"):
             step.cache.flush(wire, tree=tree, qtype=number)
-    return f"{count} entries forgotten"
+    return count
 
 
 def blocked(service: Service, name: str) -> str:
@@ -162,25 +172,60 @@ def blocked(service: Service, name: str) -> str:
 
 def install(service: Service) -> None:
     """Put the commands of one service into the table of this process."""
-    command("dns-status")(lambda server: status(service))
-    command("dns-reload")(lambda server: _reload(service))
-    command("dns-cache-flush")(lambda server, of=None, tree=False, type=None: flush(service, of, tree, type))
-    command("dns-cache-dump")(
-        lambda server: [line for c in _caches(service) for line in c.dump(service.clock())]
-    )
-    command("dns-cache-stats")(
-        lambda server: [c.counters for c in _caches(service)] and status(service)["cache"]
-    )
-    command("dns-zone-list")(lambda server: zones(service))
-    command("dns-zone-show")(lambda server, of: _zone(service, of).to_text().splitlines())
-    command("dns-zone-transfer")(lambda server, of: _transfer(service, of))
-    command("dns-upstream-list")(lambda server: upstreams(service))
-    command("dns-upstream-down")(lambda server, of: hold(service, of, True))
-    command("dns-upstream-up")(lambda server, of: hold(service, of, False))
-    command("dns-zone-reload")(lambda server, of: _reload_zone(service, of))
-    command("dns-log")(lambda server, of, file=None, sample=1.0: switch_log(service, of, file, float(sample)))
-    command("dns-top")(lambda server, seconds=1.0: top(service, float(seconds)))
-    command("dns-block-test")(lambda server, of: blocked(service, of))
+    add = partial(_install, service)
+    add("dns-status", status, told.status)
+    add("dns-reload", _reload, told.reloaded, patience=120.0)
+    add("dns-cache-flush", _flush, told.flushed)
+    add("dns-cache-dump", lambda s: [line for c in _caches(s) for line in c.dump(s.clock())], told.every_line)
+    add("dns-cache-stats", _cache_facts, told.added)
+    add("dns-zone-list", zones, told.lines)
+    add("dns-zone-show", lambda s, of: _zone(s, of).to_text().splitlines(), told.first)
+    add("dns-zone-transfer", _transfer, told.lines)
+    add("dns-zone-reload", _reload_zone, told.lines, patience=120.0)
+    add("dns-upstream-list", upstreams, told.upstreams)
+    add("dns-upstream-down", lambda s, of: hold(s, of, True), told.lines, order="upstream {of}")
+    add("dns-upstream-up", lambda s, of: hold(s, of, False), told.lines, order="upstream {of}")
+    add("dns-log", _switch_log, told.log, order="log")
+    add("dns-top", lambda s, seconds=1.0: top(s, float(seconds)), told.top, patience=15.0)
+    add("dns-block-test", lambda s, of: blocked(s, of), told.lines)
+
+
+def _install(
+    service: Service,
+    name: str,
+    local: Callable[..., Any],
+    merged: Callable[[list[Any]], Any],
+    *,
+    patience: float = 5.0,
+    order: str = "",
+) -> None:
+    """A command that acts on every process that serves, and answers for them all.
+
+    `local(service, **arguments)` is what one of them does, `merged` makes one answer of all of theirs.
+    `order` names what holds for workers that begin to serve later as well.
+    """
+
+    async def run(server: Any, *, raw: bool = False, **arguments: Any) -> Any:
+        if hasattr(server, "ask_workers"):
+            kind = order.format_map(arguments) if order else ""
+            found = await server.ask_workers(name, {**arguments, "raw": True}, patience, kind)
+            if name.endswith("reload"):
+                server.group.fresh_spare()  # the one that waits has read what was there before
+            return merged(list(found.values()))
+        result = local(service, **arguments)
+        if inspect.isawaitable(result):
+            result = await result
+        return result if raw else merged([result])
+
+    command(name)(run)
+
+
+def _flush(service: Service, of: str | None = None, tree: bool = False, type: str | None = None) -> int:
+    return flush(service, of, tree, type)
+
+
+def _switch_log(service: Service, of: str, file: str | None = None, sample: float = 1.0) -> Any:
+    return switch_log(service, of, file, float(sample))
 
 
 async def _reload(service: Service) -> dict[str, Any]:

@@ -122,6 +122,8 @@ class Exchange:
         self.deadline = 0.0
         self.hedge_at = _NEVER
         self.over = False
+        self.late = False
+        """Ended by the time that the whole question may take."""
         self.message: Message | None = None
         self.source: Upstream | None = None
         self.last: Message | None = None
@@ -156,11 +158,13 @@ class Exchange:
         verdict, message = judge(attempt, data, self.qtype)
         if verdict == "ignore":
             self.mismatches += 1
-            return [] if attempt.transport == "udp" else self.failed(attempt, "unreadable reply", now)
+            return (
+                [] if attempt.transport == "udp" else self.failed(attempt, "unreadable reply", now, "format")
+            )
         if verdict == "mismatch":
             self.mismatches += 1
             if attempt.transport != "udp":
-                return self.failed(attempt, "reply to another question", now)
+                return self.failed(attempt, "reply to another question", now, "mismatch")
             if attempt.suspect:
                 return []
             attempt.suspect = True
@@ -174,7 +178,7 @@ class Exchange:
             if attempt.edns:
                 upstream.no_edns_until = now + NO_EDNS_FOR
                 return self._send(upstream, "tcp" if upstream.transport == "udp" else upstream.transport, now)
-            return self.failed(attempt, "format error", now)
+            return self.failed(attempt, "format error", now, "format")
         if verdict == "truncated":
             return self._send(upstream, "tcp", now) or self._next(now)
         assert message is not None
@@ -197,16 +201,17 @@ class Exchange:
         if message.rcode not in (rrtypes.NOERROR, rrtypes.NXDOMAIN, rrtypes.YXDOMAIN):
             self.last, self.source = message, upstream
             self.causes.append(f"{upstream.url} {rrtypes.rcode_name(message.rcode)}")
+            upstream.causes["rcode"] += 1
             return self._next(now)
         self.message, self.source, self.over = message, upstream, True
         return []
 
-    def failed(self, attempt: Attempt, cause: str, now: float) -> list[Attempt]:
-        """The attempt cannot succeed: refused, reset, timed out."""
+    def failed(self, attempt: Attempt, cause: str, now: float, kind: str = "connection") -> list[Attempt]:
+        """The attempt cannot succeed: refused, reset, timed out. `kind` is the word it is counted under."""
         if attempt.over:
             return []
         attempt.over = True
-        attempt.upstream.missed(now)
+        attempt.upstream.missed(now, kind)
         self.causes.append(f"{attempt.upstream.url} {cause}")
         return [] if self.over else self._next(now)
 
@@ -219,7 +224,7 @@ class Exchange:
                 if not attempt.over:
                     attempt.over = True
                     attempt.upstream.missed(now)
-            self.over = True
+            self.over = self.late = True
             return []
         made: list[Attempt] = []
         if now >= self.hedge_at:
@@ -228,7 +233,7 @@ class Exchange:
                 made += self._next(now, hedge=True)
         for attempt in list(self.attempts):
             if not attempt.over and now >= attempt.timeout_at:
-                made += self.failed(attempt, "timeout", now)
+                made += self.failed(attempt, "timeout", now, "timeout")
         return made
 
     def _next(self, now: float, hedge: bool = False) -> list[Attempt]:
@@ -266,5 +271,6 @@ class Exchange:
             message.options[edns.PADDING] = bytes(-(len(attempt.packet) + 4) % 128)
             attempt.packet = message.encode()
         upstream.asked += 1
+        upstream.asked_by[transport] += 1
         self.attempts.append(attempt)
         return [attempt]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -57,9 +58,11 @@ class Flight:
         self.closers: list[Callable[[], Any]] = []
         self.timer: Callable[[], Any] | None = None
         self.landed = False
+        self.before = 0  # questions that C asked for it
 
     def begin(self, hint: Hint | None = None) -> None:
         now = self.forward.clock()
+        self.before = int(hint is not None)
         self._do(self.exchange.start(now, hint.by_tcp, hint.both) if hint else self.exchange.start(now))
 
     def _do(self, attempts: list[Attempt]) -> None:
@@ -134,6 +137,9 @@ class Forward:
         self.clock: Callable[[], float] = lambda: 0.0
         self.network: Network
         self.counters = dict.fromkeys(("coalesced", "prefetched", "upstream", "refused"), 0)
+        self.sizes: Counter[int] = Counter()
+        """Questions of clients that went upstream, by how many were asked for one of them."""
+        self.late = 0  # questions that took all their time
         self.probes: set[int] = set()
         self.hints: dict[Key, Hint] = {}
         self.remembered: Callable[[bytes, Key, bytes, float], Entry | None] | None = None
@@ -245,6 +251,8 @@ class Forward:
         self.flights.pop(flight.key, None)
         now = self.clock()
         exchange = flight.exchange
+        self.sizes[len(exchange.attempts) + flight.before] += 1
+        self.late += exchange.late
         if exchange.message is not None:
             result, outside = believed(exchange.message, flight.key.name, flight.key.qtype, self.zone)
             if outside is not None and not result.answer:
@@ -254,6 +262,7 @@ class Forward:
             if exchange.causes:
                 result.ede.append((23, exchange.causes[-1]))
         result.source = "forward"
+        result.upstream = exchange.source.url if exchange.source is not None else ""
         self.cache.put(flight.key, result, now)
         for future in flight.waiting:
             if not future.done():

@@ -20,7 +20,6 @@ from .forward import Forward, Hint
 from .message import Message
 from .query import parse_query
 from .sockets import Sockets
-from .upstream import DOWN_AFTER
 
 if TYPE_CHECKING:
     from .native import NativeHalf
@@ -41,20 +40,22 @@ class Asking:
         policy = native.POLICIES.index(forward.group.policy)
         self.native = native.Forwarder(forward.zone, half.server, half.cache, policy=policy)
         self.descriptor = -1
-        self.seen = [(0, 0, 0, 0)] * len(forward.group.upstreams)
-        self.counted: dict[str, int] = dict.fromkeys(("coalesced", "questions", "refused"), 0)
+        self.seen = [(0, 0, 0, 0, 0)] * len(forward.group.upstreams)
+        self.counted: dict[str, int] = dict.fromkeys(self.native.counters, 0)
         for upstream in forward.group.upstreams:
             self.native.add(upstream.address, upstream.cookie_for(forward.rng))
 
     def sync(self, now: float, serving: bool) -> None:
         """Take over what C has seen, and tell it whom to ask."""
         for number, upstream in enumerate(self.forward.group.upstreams):
-            asked, answered, missed, hedged, failures, rtt, variance = self.native.seen(number)
-            before, self.seen[number] = self.seen[number], (asked, answered, missed, hedged)
+            asked, answered, missed, hedged, closed, failures, rtt, variance = self.native.seen(number)
+            before, self.seen[number] = self.seen[number], (asked, answered, missed, hedged, closed)
             upstream.asked += asked - before[0]
+            upstream.asked_by["udp"] += asked - before[0]
             upstream.hedged += hedged - before[3]
-            for _ in range(min(missed - before[2], DOWN_AFTER)):
-                upstream.missed(now)
+            refused, late = closed - before[4], missed - before[2] - (closed - before[4])
+            upstream.missed_often(now, refused, "connection")
+            upstream.missed_often(now, late, "timeout")
             if answered > before[1]:
                 upstream.rtt, upstream.variance = rtt, variance
                 upstream.samples.extend(self.native.samples(number))
@@ -66,7 +67,9 @@ class Asking:
         counted = self.native.counters
         for name, ours in (("coalesced", "coalesced"), ("questions", "upstream"), ("refused", "refused")):
             self.forward.counters[ours] += counted[name] - self.counted[name]
-            self.counted[name] = counted[name]
+        for name, times in (("one", 1), ("two", 2)):
+            self.forward.sizes[times] += counted[name] - self.counted[name]
+        self.counted = counted
         if serving:
             self.forward.probe()
 
@@ -106,6 +109,14 @@ class Forwarders:
             asking = self.asking.get(id(step))
             found.append(asking.native if asking is not None else None)
         return found
+
+    def urls(self) -> dict[int, str]:
+        """Upstreams by the numbers that the stage writes into the query log."""
+        return {
+            1 + which * native.UPSTREAMS + number: upstream.url
+            for which, asking in enumerate(self.numbered)
+            for number, upstream in enumerate(asking.forward.group.upstreams)
+        }
 
     # -- life
 

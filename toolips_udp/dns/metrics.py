@@ -1,6 +1,7 @@
 """Prometheus metrics of a service, on the admin listener of its server (spec O4).
 
-Labels are fixed: never a client's or a question's text. At rest, datagrams received are
+With several workers the supervisor has the page and adds up theirs. Labels are fixed: never a client's or a
+question's text. At rest, datagrams received are
 `answers_total` over UDP plus the sum of `dropped_total`. Imports service and control.
 """
 
@@ -12,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..counters import DROPS
-from ..servers import admin
+from ..errors import ToolipsError
+from ..servers import admin, control
 from . import names, rrtypes
 from .question import Question
 from .result import Result
@@ -22,10 +24,15 @@ if TYPE_CHECKING:
 
 BOUNDS = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0)
 """Upper bounds of the buckets of `answer_seconds`."""
+SIZES = (1, 2, 3, 5, 10, 20, 50)
+"""The same of `questions_upstream`."""
 OPCODES = {0: "QUERY", 4: "NOTIFY", 5: "UPDATE"}
 ANSWERED = "handler_failed"
 """The drop word that is answered all the same, with SERVFAIL."""
-Labels = tuple[tuple[str, str], ...]
+ADDED = ("cache_entries", "cache_bytes", "stream_connections")
+"""Gauges that are each worker's own and add up."""
+HIGHEST = ("upstream_rtt_seconds",)
+"""Gauges of which the worst is the highest value; of the others it is the lowest."""
 
 
 class Page:
@@ -33,14 +40,15 @@ class Page:
 
     def __init__(self) -> None:
         self.kinds: dict[str, str] = {}
-        self.samples: dict[str, list[str]] = {}
+        self.samples: dict[str, dict[str, float]] = {}
 
     def add(self, name: str, value: float, kind: str = "counter", suffix: str = "", **labels: str) -> None:
         """One sample; `toolips_dns_` goes in front of the name."""
-        self.kinds.setdefault(name, kind)
         text = ",".join(f'{key}="{_escaped(each)}"' for key, each in labels.items())
         found = f"toolips_dns_{name}{suffix}{{{text}}}" if text else f"toolips_dns_{name}{suffix}"
-        self.samples.setdefault(name, []).append(f"{found} {value:.15g}")
+        self.kinds.setdefault(name, kind)
+        samples = self.samples.setdefault(name, {})
+        samples[found] = samples.get(found, 0) + value
 
     def table(self, name: str, label: str, counts: Mapping[str, int]) -> None:
         """A counter with one label."""
@@ -48,10 +56,30 @@ class Page:
         for key, count in sorted(counts.items()):
             self.add(name, count, **{label: key})
 
+    def take(self, facts: Mapping[str, Any], *, ended: bool = False) -> None:
+        """Add what another process told with `facts`. Of one that has `ended` only what it counted."""
+        for name, kind in facts["kinds"].items():
+            if kind == "gauge" and ended:
+                continue
+            self.kinds.setdefault(name, kind)
+            samples = self.samples.setdefault(name, {})
+            for key, value in facts["samples"].get(name, {}).items():
+                if key not in samples:
+                    samples[key] = value
+                elif kind != "gauge" or name in ADDED:
+                    samples[key] += value
+                else:
+                    samples[key] = (max if name in HIGHEST else min)(samples[key], value)
+
+    def facts(self) -> dict[str, Any]:
+        """The page as plain data, for `take`."""
+        return {"kinds": self.kinds, "samples": self.samples}
+
     def text(self) -> str:
         lines: list[str] = []
         for name, kind in self.kinds.items():
-            lines += [f"# TYPE toolips_dns_{name} {kind}", *self.samples.get(name, ())]
+            lines.append(f"# TYPE toolips_dns_{name} {kind}")
+            lines += [f"{key} {value:.15g}" for key, value in self.samples.get(name, {}).items()]
         return "\n".join(lines) + "\n"
 
 
@@ -64,7 +92,12 @@ class Metrics:
         self.queries: Counter[tuple[str, int]] = Counter()
         self.seconds: dict[str, list[int]] = {}
         self.sums: dict[str, float] = {}
+        self.cookies: Counter[str] = Counter(client=0, bad=0, good=0)
         self.silent = 0
+        self.heard: dict[int, dict[str, Any]] = {}
+        """In a supervisor: the last page of each worker, by pid."""
+        self.gone: list[dict[str, Any]] = []
+        """Likewise: what workers that have ended counted, as one."""
         service.metrics = self
 
     # -- counting, in Python
@@ -85,6 +118,12 @@ class Metrics:
 
     def text(self) -> str:
         """The page, all names prefixed `toolips_dns_`."""
+        page = self.page()
+        self._drops(page, self.service.server)
+        return page.text()
+
+    def page(self) -> Page:
+        """All but the drops, which the server counts."""
         page = Page()
         self._totals(page)
         self._seconds(page)
@@ -94,13 +133,47 @@ class Metrics:
             if hasattr(step, "lists"):
                 for file, hits in step.hits().items():
                     page.add("policy_hits_total", hits, list=file, action=step.answer)
+        self._work(page)
         self._limits(page)
         self._zones(page)
         page.table("reloads_total", "result", self.service.reload_results)
         page.add("generation", self.service.reloads, "gauge")
         log = self.service.query_log
         page.add("querylog_lost_total", log.lost if log is not None else 0)
+        return page
+
+    def facts(self) -> dict[str, Any]:
+        """What one worker tells its supervisor."""
+        return {**self.page().facts(), "silent": self.silent}
+
+    async def gathered(self, server: Any) -> str:
+        """The page of all workers, those that are gone included."""
+        try:
+            self.heard |= await server.ask_workers("dns-metrics", {})
+        except ToolipsError:
+            pass  # one ends right now: what they said the last time
+        page = Page()
+        silent = 0
+        for pid, facts in self.heard.items():
+            page.take(facts, ended=pid not in server.pids)  # one that ends soon has no gauges any more
+            silent += facts["silent"]
+        for facts in self.gone:
+            page.take(facts, ended=True)
+            silent += facts["silent"]
+        self.silent = silent
+        self._drops(page, server)
         return page.text()
+
+    def parted(self, process: Any) -> None:
+        """A worker has ended: keep what it counted, by its last words or else by the last page."""
+        facts = process.parting.get("dns-metrics") or self.heard.get(process.pid)
+        self.heard.pop(process.pid, None)
+        if facts is None:
+            return
+        sums = Page()
+        for each in (*self.gone, facts):
+            sums.take(each, ended=True)
+        self.gone = [{**sums.facts(), "silent": sum(each["silent"] for each in (*self.gone, facts))}]
 
     def _native(self) -> dict[str, Any]:
         half = self.service.half
@@ -118,14 +191,15 @@ class Metrics:
         page.kinds["answers_total"] = "counter"
         for (rcode, source), count in sorted(answers.items()):
             page.add("answers_total", count, rcode=rcode, source=source)
-        server = self.service.server
+        for transport, count in sorted(self.service.connections.items()):
+            page.add("stream_connections", count, "gauge", transport=transport)
+
+    def _drops(self, page: Page, server: Any) -> None:
         if server is not None:
             dropped = {word: server.counters[word] for word in DROPS if word != ANSWERED}
             dropped["denied"] += self.silent
             page.table("dropped_total", "reason", dropped)
             page.add("receive_overflow_total", server.counters["kernel"])
-        for transport, count in sorted(self.service.connections.items()):
-            page.add("stream_connections", count, "gauge", transport=transport)
 
     def _seconds(self, page: Page) -> None:
         """Answers that C gave take microseconds: they are in every bucket and add nothing to the sum.
@@ -144,6 +218,25 @@ class Metrics:
             page.add("answer_seconds", self.sums.get(source, 0.0), "histogram", "_sum", source=source)
             page.add("answer_seconds", total, "histogram", "_count", source=source)
 
+    def _work(self, page: Page) -> None:
+        """What one question of a client may cost (spec 6.2): how much it did, and who met a limit."""
+        forwards = [step for step in self.service.every_step() if hasattr(step, "sizes")]
+        sizes: Counter[int] = Counter()
+        for step in forwards:
+            sizes.update(step.sizes)
+        for bound in (*SIZES, 1 << 30):
+            text = str(bound) if bound in SIZES else "+Inf"
+            count = sum(n for size, n in sizes.items() if size <= bound)
+            page.add("questions_upstream", count, "histogram", "_bucket", le=text)
+        page.add("questions_upstream", sum(k * n for k, n in sizes.items()), "histogram", "_sum")
+        page.add("questions_upstream", sum(sizes.values()), "histogram", "_count")
+        limits = {
+            "questions": self.service.over_budget,
+            "in_flight": sum(step.counters["refused"] for step in forwards),
+            "time": sum(step.late for step in forwards),
+        }
+        page.table("work_limits_total", "limit", limits)
+
     def _limits(self, page: Page) -> None:
         native = self._native()
         limit = self.service.limit
@@ -152,7 +245,7 @@ class Metrics:
             counts.update({"slipped": native.get("slipped", 0)})
             counts.update({"dropped": native.get("limited", 0) - native.get("slipped", 0)})
             page.table("ratelimit_total", "action", counts)
-        page.table("cookies_total", "result", native.get("cookies", {}))
+        page.table("cookies_total", "result", native.get("cookies", self.cookies))
         half = self.service.half
         if half is not None and half.cache is not None:
             _levels(page, "c", len(half.cache), half.cache.used, half.cache.counters)
@@ -195,8 +288,10 @@ def _upstreams(page: Page, step: Any) -> None:
     group: Iterable[Any] = getattr(getattr(step, "group", None), "upstreams", ())
     for u in group:
         label = {"upstream": u.url, "zone": _name(step.zone)}
-        page.add("upstream_queries_total", u.asked, transport=u.transport, **label)
-        page.add("upstream_failures_total", u.failed, **label)
+        for transport, asked in sorted(u.asked_by.items()):
+            page.add("upstream_queries_total", asked, transport=transport, **label)
+        for cause, count in sorted(u.causes.items()):
+            page.add("upstream_failures_total", count, cause=cause, **label)
         page.add("hedges_total", getattr(u, "hedged", 0), **label)
         page.add("upstream_up", int(not u.down), "gauge", **label)
         if u.rtt is not None:
@@ -216,9 +311,13 @@ def install(service: Service) -> Metrics:
     made = Metrics(service)
     own = admin.metrics
 
-    def page(server: Any) -> admin.Page:
+    async def page(server: Any) -> admin.Page:
         status, kind, text = own(server)
-        return status, kind, text + made.text()
+        if not hasattr(server, "ask_workers"):
+            return status, kind, text + made.text()
+        return status, kind, text + await made.gathered(server)
 
     admin.PAGES["/metrics"] = page
+    control.command("dns-metrics")(lambda server: made.facts())
+    control.PARTING["dns-metrics"] = (lambda server: made.facts(), made.parted)
     return made

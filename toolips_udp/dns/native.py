@@ -282,6 +282,8 @@ class NativeHalf:
             self._images = images
             self._rules, self._sharing = rules, sharing
             log = service.query_log
+            if log is not None:
+                log.upstreams = self.forwarders.urls()
             self.stage.set_log(log.ring if log is not None else None)
             if secrets != self._secrets:
                 self._secrets = secrets

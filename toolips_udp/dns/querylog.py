@@ -16,6 +16,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ class QueryLog:
             native.Log(sample) if native is not None and os.environ.get("TOOLIPS_UDP_PURE") != "1" else None
         )
         self.tallies: list[Tally] = []
+        self.upstreams: Mapping[int, str] = {}
+        """What the numbers of upstreams in the ring mean."""
         self._full = 0
         self._failing = False
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue(MOST_WAITING)
@@ -102,7 +105,7 @@ class QueryLog:
             "rcode": rrtypes.rcode_name(result.rcode),
             "source": result.source,
             "microseconds": round((q.service.clock() - q.now) * 1e6),
-            **({"upstream": str(q.log["upstream"])} if "upstream" in q.log else {}),
+            **({"upstream": result.upstream} if result.upstream else {}),
             **({"rule": str(q.log["blocked"])[:200]} if "blocked" in q.log else {}),
             **({"ede": result.ede[0][0]} if result.ede else {}),
         }
@@ -118,7 +121,7 @@ class QueryLog:
 
     def _drain(self) -> None:
         while True:
-            found = [facts_of(entry) for entry in self.ring.take()] if self.ring is not None else []
+            found = [self._facts(entry) for entry in self.ring.take()] if self.ring is not None else []
             while len(found) < MOST_WAITING:
                 try:
                     found.append(self._queue.get_nowait())
@@ -131,6 +134,10 @@ class QueryLog:
                     tally.note(facts)
             if self._file is not None:
                 self._append("".join(map(line, found)).encode("ascii"))
+
+    def _facts(self, entry: tuple[Any, ...]) -> dict[str, Any]:
+        *rest, upstream = entry
+        return facts_of(tuple(rest), self.upstreams.get(upstream, ""))
 
     def _append(self, octets: bytes) -> None:
         """Whole lines in one write, so that those of several workers do not mix."""
@@ -190,7 +197,7 @@ def flags(bits: int, do: bool) -> str:
     return " ".join(name for name, is_set in named if is_set)
 
 
-def facts_of(entry: tuple[Any, ...]) -> dict[str, Any]:
+def facts_of(entry: tuple[Any, ...], upstream: str = "") -> dict[str, Any]:
     """What C noted of one answer, as `note` writes it. The time it took is that which it waited for its turn."""
     wall, waited, ip, _, transport, name, qtype, _, bits, do, rcode, ede, source = entry
     return {
@@ -203,5 +210,6 @@ def facts_of(entry: tuple[Any, ...]) -> dict[str, Any]:
         "rcode": rrtypes.rcode_name(rcode),
         "source": source,
         "microseconds": round(waited * 1e6),
+        **({"upstream": upstream} if upstream else {}),
         **({"ede": ede} if ede is not None else {}),
     }

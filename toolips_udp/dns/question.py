@@ -67,6 +67,7 @@ class QuestionVerbs:
         """
         self.work -= 1  # type: ignore[attr-defined]
         if self.work < 0:  # type: ignore[attr-defined]
+            self.service.over_budget += 1
             raise RecursionError("over 50 questions for one question of a client")
         return await self.service.resolve(self, names.from_text(name), rrtypes.type_number(rtype))
 

@@ -19,7 +19,7 @@ class Result:
 
     __slots__ = (
         "aa", "ad", "additional", "answer", "authority", "ede", "glue", "rcode", "scope", "share", "source", "tc",
-        "zone",
+        "upstream", "zone",
     )  # fmt: skip
 
     def __init__(self, rcode: int = rrtypes.NOERROR, aa: bool = False) -> None:
@@ -33,6 +33,8 @@ class Result:
         self.glue: list[RRset] = []
         self.ede: list[tuple[int, str]] = []
         self.source = "zone"
+        self.upstream = ""
+        """Who said it, for the query log."""
         self.share = False
         self.scope = 0
         self.zone: object = None

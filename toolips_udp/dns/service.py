@@ -123,6 +123,7 @@ class Service(Answering, Extension):
         self.cache_size = cache_size
         self.metrics: Metrics | None = None
         self.reloads = 0
+        self.over_budget = 0  # questions that asked over 50 others
         self.reload_results = {"ok": 0, "failed": 0}
         self.connections: Counter[str] = Counter()
         self.watchers: list[Callable[[Question, Result], Any]] = []

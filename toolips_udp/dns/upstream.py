@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import math
 import random
-from collections import deque
+from collections import Counter, deque
 from urllib.parse import urlsplit
 
 from ..address import Address
@@ -18,6 +18,8 @@ FIRST_TIMEOUT, LEAST_TIMEOUT, MOST_TIMEOUT = 0.4, 0.05, 1.0
 STREAM_TIMEOUT = 2.5
 DOWN_AFTER = 3
 UP_AFTER = 2
+CAUSES = ("timeout", "connection", "format", "mismatch", "rcode")
+"""Why an upstream failed a question."""
 MOST_PROBE_WAIT = 30.0
 EXPLORE = 0.05
 NO_EDNS_FOR = 900.0
@@ -63,6 +65,8 @@ class Upstream:
         self.broken_case = 0
         self.asked = 0
         self.failed = 0
+        self.asked_by: Counter[str] = Counter({self.transport: 0})
+        self.causes: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
         self.hedged = 0
         self.held = False  # an operator took it out
         self.client_cookie = b""
@@ -115,9 +119,10 @@ class Upstream:
                 self.down = False
                 self.probe_wait = 1.0
 
-    def missed(self, now: float) -> None:
-        """No answer, or a useless one."""
+    def missed(self, now: float, cause: str = "timeout") -> None:
+        """No answer, or a useless one, for one of `CAUSES`."""
         self.failed += 1
+        self.causes[cause] += 1
         self.failures += 1
         self.good = 0
         if self.held:
@@ -129,6 +134,14 @@ class Upstream:
             self.down = True
             self.probe_wait = 1.0
             self.probe_at = now + self.probe_wait
+
+    def missed_often(self, now: float, times: int, cause: str) -> None:
+        """`missed` so many times at once, as C tells of them."""
+        for _ in range(min(times, DOWN_AFTER)):
+            self.missed(now, cause)
+        more = max(0, times - DOWN_AFTER)
+        self.failed += more
+        self.causes[cause] += more
 
     def __repr__(self) -> str:
         return f"<Upstream {self.url}{' down' if self.down else ''}>"

@@ -99,4 +99,3 @@ class Enet:
         made = type("Peer", bases, {"__module__": __name__})
         settings = {"checksum": CHECKSUM[self.checksum], "mtu": self.mtu, "accept": 1, **settings}
         return core.Host(secret=secret, peer_class=made, deliveries=DELIVERIES, **settings)
-

@@ -52,7 +52,9 @@ class TypedMessages:
     def add(self, code: int, kind: T) -> T:
         """Give a Struct class its code, 0 to 253."""
         if not 0 <= code <= 253:
-            raise ValueError(f"the code of {kind.__name__} is 0 to 253 (254 and 255 are ours), found {code!r}")
+            raise ValueError(
+                f"the code of {kind.__name__} is 0 to 253 (254 and 255 are ours), found {code!r}"
+            )
         if code in self._decoders:
             raise ValueError(f"code {code} is already that of {self._decoders[code][0].__name__}")
         if not (isinstance(kind, type) and issubclass(kind, msgspec.Struct)):

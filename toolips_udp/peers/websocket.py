@@ -136,15 +136,15 @@ class WebSocketPeer(Peer):
         if not self.open:
             return False
         if not 0 <= channel < self.channels:
-            raise ValueError(
-                f"channel {channel} is not open: this game has {self.channels}, numbered from 0"
-            )
+            raise ValueError(f"channel {channel} is not open: this game has {self.channels}, numbered from 0")
         if isinstance(data, str):
             data = data.encode()
         elif not isinstance(data, (bytes, bytearray, memoryview)):
             data = self._carrier.encode(data)
         if len(data) > self._carrier.max_message:
-            raise TooLong(f"a message of {len(data):,} bytes is above max_message, {self._carrier.max_message:,}")
+            raise TooLong(
+                f"a message of {len(data):,} bytes is above max_message, {self._carrier.max_message:,}"
+            )
         head = bytes((channel, delivery))
         if delivery == SEQUENCED:
             self._dropped += self._socket.withdraw(lambda queued: queued[:2] == head)

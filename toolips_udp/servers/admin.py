@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
@@ -77,13 +77,13 @@ def metrics(server: Server) -> Page:
     return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
 
 
-PAGES: dict[str, Callable[[Server], Page]] = {
+PAGES: dict[str, Callable[[Server], Page | Awaitable[Page]]] = {
     "/healthz": healthz,
     "/readyz": readyz,
     "/metrics": metrics,
     "/counters": counters,
 }
-"""Path to page. Houses add their own."""
+"""Path to page. Houses add their own, plain or `async def`."""
 
 
 class Admin:
@@ -143,8 +143,10 @@ class Admin:
         if parts[0] not in (b"GET", b"HEAD"):
             return _page((405, "text/plain", "only GET\n"), True)
         page = PAGES.get(parts[1].split(b"?", 1)[0].decode("ascii", "replace"))
-        found = page(self._server) if page is not None else (404, "text/plain", "\n".join(PAGES) + "\n")
-        return _page(found, parts[0] == b"GET")
+        if page is None:
+            return _page((404, "text/plain", "\n".join(PAGES) + "\n"), parts[0] == b"GET")
+        found = page(self._server)
+        return _page(found if isinstance(found, tuple) else await found, parts[0] == b"GET")
 
 
 def _page(page: Page, with_body: bool) -> bytes:

@@ -209,7 +209,9 @@ class Server(Calls, Reloading, Stopping):
             self._thread.start()
             started.result()
         except BaseException:
-            if not (started.done() and started.exception()):  # a signal: during the start, or just after its end
+            if not (
+                started.done() and started.exception()
+            ):  # a signal: during the start, or just after its end
                 self.stop()
             if self._thread.ident is not None:
                 self._thread.join()

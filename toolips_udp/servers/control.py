@@ -33,6 +33,9 @@ Command = Callable[..., Any]
 """`f(server, **arguments)`, plain or `async def`; its result must be JSON."""
 
 COMMANDS: dict[str, Command] = {}
+PARTING: dict[str, tuple[Command, Callable[[Any], None]]] = {}
+"""Last words of worker processes, by name: `f(server)` in the worker, its result JSON, and `g(process)` in the
+supervisor when it has ended, which finds it in `process.parting[name]`, if there was time for it."""
 _numbers = itertools.count()
 
 
@@ -175,17 +178,22 @@ class Control:
             name, arguments = asked.pop("command"), asked
         except (ValueError, KeyError, AttributeError, TypeError):
             return {"ok": False, "error": 'expected one line of JSON, as in {"command": "counters"}'}
-        fn = COMMANDS.get(name) if isinstance(name, str) else None
-        if fn is None:
-            known = ", ".join(sorted(COMMANDS))
-            hint = suggestion(str(name), COMMANDS)
-            return {"ok": False, "error": f"there is no command {name!r}.{hint} Known: {known}"}
-        try:
-            inspect.signature(fn).bind(self._server, **arguments)
-            result = fn(self._server, **arguments)
-            return {"ok": True, "result": await result if inspect.isawaitable(result) else result}
-        except (ToolipsError, TypeError, ValueError, LookupError, OSError) as error:
-            return {"ok": False, "error": f"{type(error).__name__}: {error}"}
+        return await perform(self._server, name, arguments)
+
+
+async def perform(server: Any, name: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Run a command on a server: `{"ok": true, "result": ...}`, or the error in words."""
+    fn = COMMANDS.get(name) if isinstance(name, str) else None
+    if fn is None:
+        known = ", ".join(sorted(COMMANDS))
+        hint = suggestion(str(name), COMMANDS)
+        return {"ok": False, "error": f"there is no command {name!r}.{hint} Known: {known}"}
+    try:
+        inspect.signature(fn).bind(server, **arguments)
+        result = fn(server, **arguments)
+        return {"ok": True, "result": await result if inspect.isawaitable(result) else result}
+    except (ToolipsError, TypeError, ValueError, LookupError, OSError) as error:
+        return {"ok": False, "error": f"{type(error).__name__}: {error}"}
 
 
 def find() -> Iterator[Path]:

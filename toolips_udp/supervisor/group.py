@@ -16,6 +16,7 @@ from typing import Any
 from ..counters import SIZE, WORDS
 from ..errors import ToolipsError, WorkerError
 from ..journal import Journal
+from ..servers import control
 from . import memory, restarts
 from .lookout import Lookout
 from .process import Process
@@ -50,6 +51,8 @@ class Group:
         self.refused_calls: Counter[str] = Counter()
         """System calls that hardened workers were refused, by name."""
         self.generation = 1
+        self.orders: dict[str, dict[str, Any]] = {}
+        """Control commands that whoever begins to serve is told too, the last of each kind."""
         self._make_process = make
         self._journal = journal
         self._drain = drain
@@ -108,6 +111,8 @@ class Group:
         process.index = index
         process.started = True
         self.active[index] = process
+        for order in self.orders.values():
+            process.tell({"do": "command", "number": 0, **order})
         process.tell({"do": "serve", "index": index, "packets": self._kept_out()}, state)
 
     def _prepare(self, index: int, process: Process) -> None:
@@ -148,6 +153,8 @@ class Group:
         final = memory.without_kernel(process.region.final())
         self._past = [a + b for a, b in zip(self._past, final, strict=True)]
         packet = process.region.datagram()
+        for _, parted in control.PARTING.values():
+            parted(process)
         if process is self.spare:
             self.spare = None
             if not self._closing:
@@ -239,11 +246,15 @@ class Group:
             for index, process in enumerate(fresh):
                 lost += await self._hand_over(index, process)
             self.generation += 1
-            old_spare, self.spare = self.spare, None
-            if old_spare is not None:
-                self._dismiss(old_spare)
-            self._spawn(self._make_spare())
+            self.fresh_spare()
             return lost
+
+    def fresh_spare(self) -> None:
+        """Another spare for the one that has read what is old now."""
+        old_spare, self.spare = self.spare, None
+        if old_spare is not None:
+            self._dismiss(old_spare)
+        self._spawn(self._make_spare())
 
     async def _renew(self, index: int, why: str) -> None:
         """Replace one worker by a fresh one, with its state."""

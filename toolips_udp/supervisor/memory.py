@@ -50,7 +50,9 @@ class Region:
         first = len(self._map) - STREAMS * 8 * SIZE
         found = [0] * SIZE
         for at in (COUNTERS_AT, *range(first, len(self._map), 8 * SIZE)):
-            found = [a + b for a, b in zip(found, struct.unpack_from(f"={SIZE}Q", self._map, at), strict=True)]
+            found = [
+                a + b for a, b in zip(found, struct.unpack_from(f"={SIZE}Q", self._map, at), strict=True)
+            ]
         return found
 
     def heartbeat(self) -> int:

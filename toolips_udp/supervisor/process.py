@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import json
 import os
 import signal
 import subprocess
@@ -42,6 +44,10 @@ class Process:
         self.status: int | None = None
         self._said: deque[tuple[dict[str, Any], bytes | None]] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._numbers = itertools.count(1)
+        self.parting: dict[str, Any] = {}
+        """What it told of itself at its end, by name."""
         self._listener: threading.Thread | None = None
         self.ended = asyncio.Event()
         self.link, theirs = Link.pair()
@@ -117,6 +123,25 @@ class Process:
             finally:
                 self._waiter = None
 
+    async def ask(self, name: str, arguments: dict[str, Any], timeout: float) -> Any:
+        """The result of a control command there. `StartError` with its words when it refuses, `WorkerError` when
+        it ends or takes longer than `timeout` seconds."""
+        number = next(self._numbers)
+        future = self._asked[number] = self._loop.create_future()
+        self.tell({"do": "command", "number": number, "name": name, "arguments": arguments})
+        try:
+            async with asyncio.timeout(timeout):
+                found = await future
+        except TimeoutError:
+            raise WorkerError(
+                f"worker process {self.pid} did not answer {name} within {timeout:g} s", code="worker-late"
+            ) from None
+        finally:
+            self._asked.pop(number, None)
+        if not found["ok"]:
+            raise StartError(found["error"].partition(": ")[2] or found["error"], code="control-refused")
+        return found["result"]
+
     @property
     def how(self) -> str:
         """How it ended, in words."""
@@ -157,12 +182,22 @@ class Process:
                 message, state = self.link.receive()
                 if "given" in message:
                     self._listener = refused.listen(message["given"], self._tell_refused)
-                self._said.append((message, state))
+                if message["is"] == "answer":
+                    self._answered(message["number"], json.loads(state or b"null"))
+                elif message["is"] == "parting":
+                    self.parting = json.loads(state or b"{}")
+                else:
+                    self._said.append((message, state))
         except BlockingIOError:
             pass
         except Gone:
             self._loop.remove_reader(self.link.fileno())
         self._wake()
+
+    def _answered(self, number: int, answer: dict[str, Any]) -> None:
+        future = self._asked.get(number)
+        if future is not None and not future.done():
+            future.set_result(answer)
 
     def _end(self, ended: Any) -> None:
         self._loop.remove_reader(self._pidfd)
@@ -172,6 +207,8 @@ class Process:
         self.status = self.popen.wait()
         self.ended.set()
         self._wake()
+        for number in list(self._asked):
+            self._answered(number, {"ok": False, "error": f"worker process {self.pid} ended ({self.how})"})
         ended(self)
 
     def _wake(self) -> None:

@@ -324,6 +324,21 @@ class SupervisedServer(Server):
             process.tell({"do": "broadcast", "data": data, "exclude": exclude})
         return sum([(await process.hear("broadcast", 5.0))[0]["count"] for process in asked])
 
+    async def ask_workers(
+        self, name: str, arguments: Mapping[str, Any], timeout: float = 5.0, order: str = ""
+    ) -> dict[int, Any]:
+        """What each worker answers to a control command, by its pid. On the server's loop.
+
+        With `order`, workers that begin to serve later are told it too, in place of the last one of that
+        kind. `StartError` when one refuses, `WorkerError` when one does not answer in `timeout` seconds.
+        """
+        assert self.group is not None
+        if order:
+            self.group.orders[order] = {"name": name, "arguments": dict(arguments)}
+        asked = [process for process in self.group.active if process is not None]
+        found = await asyncio.gather(*(each.ask(name, dict(arguments), timeout) for each in asked))
+        return {each.pid: answer for each, answer in zip(asked, found, strict=True)}
+
     async def _reload(self) -> list[str]:
         """Fresh workers load the module, and take over socket by socket."""
         assert self.group is not None

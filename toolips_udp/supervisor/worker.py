@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import faulthandler
 import importlib
+import json
 import logging
 import os
 import signal
@@ -25,7 +26,7 @@ from ..address import Address
 from ..errors import StartError, ToolipsError
 from ..manifest import read
 from ..modes import UDP, mode_of
-from ..servers import options, plain, source
+from ..servers import control, options, plain, source
 from ..servers.base import Server, load_mode, new_loop, pin_to
 from . import hardening, memory
 from .handover import changed, export, restore, settle
@@ -149,6 +150,7 @@ class Worker:
         self.listener = -1
         """Where the kernel tells of refused system calls; the supervisor listens there."""
         self._inbox: asyncio.Queue[tuple[dict[str, Any], bytes | None]] = asyncio.Queue()
+        self._commands: set[asyncio.Task[None]] = set()
 
     def load(self) -> None:
         """Import and check the module: all that a spare can do in advance."""
@@ -208,6 +210,9 @@ class Worker:
             for mode in server.modes:
                 mode.halt()
         await server._close()
+        if control.PARTING:
+            told = {name: tell(server) for name, (tell, _) in control.PARTING.items()}
+            self._say({"is": "parting"}, json.dumps(told).encode())
         self._say({"is": "stopped", "code": server.exit_code})
         return server.exit_code
 
@@ -243,20 +248,31 @@ class Worker:
                 self.link.send({"is": "state", "lost": lost}, data)
             elif do == "keep_out":
                 self._keep_out(message)
+            elif do == "command" and not message["number"]:  # a standing order, before it serves
+                await control.perform(server, message["name"], message["arguments"])
+            elif do == "command":
+                task = asyncio.get_running_loop().create_task(self._command(server, message))
+                self._commands.add(task)
+                task.add_done_callback(self._commands.discard)
             elif do == "broadcast":
                 count = server.broadcast(message["data"], None, message["exclude"])
                 self._say({"is": "broadcast", "count": count})
         except Exception as error:
             self._say({"is": "failed", "error": explain(error), "code": code_of(error)})
 
+    async def _command(self, server: WorkerServer, message: dict[str, Any]) -> None:
+        """A control command for all workers; its answer may be large."""
+        answer = await control.perform(server, message["name"], message["arguments"])
+        self._say({"is": "answer", "number": message["number"]}, json.dumps(answer).encode())
+
     def _keep_out(self, message: dict[str, Any]) -> None:
         assert self.server is not None
         if self.server.quarantine is not None:
             self.server.quarantine.set(message["packets"])
 
-    def _say(self, message: dict[str, Any]) -> None:
+    def _say(self, message: dict[str, Any], state: bytes | None = None) -> None:
         try:
-            self.link.send(message)
+            self.link.send(message, state)
         except Gone:
             pass
 

@@ -13,6 +13,7 @@
     toolips-udp dns ctl log off
     toolips-udp dns ctl top --seconds 5
 
+Of a server with several workers every command is for all of them.
 Exits 1 when no server answers, or when it reports a problem.
 """
 
@@ -85,10 +86,11 @@ def run(options: argparse.Namespace) -> int:
     if name == "dns-top":
         arguments["seconds"] = options.seconds
     result = _ask(name, options.pid, arguments)
-    if options.json or not isinstance(result, str | list):
+    lines = [result] if isinstance(result, str) else result
+    if options.json or not (isinstance(lines, list) and all(isinstance(line, str) for line in lines)):
         print(json.dumps(result, indent=2))
     else:
-        print("\n".join(result) if isinstance(result, list) else result)
+        print("\n".join(lines))
     return 1 if isinstance(result, dict) and result.get("problems") else 0
 
 
