@@ -74,6 +74,11 @@ cdef class Connection:
         return self._address
 
     @property
+    def listener(self):
+        """The `Address` of the socket that received the datagram."""
+        return self.endpoint.address
+
+    @property
     def ip(self):
         """The client's host as text."""
         return self.address[0]

@@ -19,7 +19,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..address import AnyAddress
+from ..address import Address, AnyAddress
 from ..errors import TooLong
 from ..transports.framing import PREFIXES, Line, framed
 from ..transports.stream import QUEUE_FULL, STALE
@@ -83,6 +83,12 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
     def server(self) -> Any:
         """The server that serves this client."""
         return self._listener.owner.server
+
+    @property
+    def listener(self) -> Address:
+        """The `Address` of the socket that accepted this client."""
+        address: Address = self._listener.address
+        return address
 
     @property
     def session(self) -> dict[Any, Any]:

@@ -176,6 +176,9 @@ class Answering:
             if decision != "answer":
                 return self._limited(query, decision, options), None
         session: Session | None = None
+        if query.tsig_at and query.qtype in (rrtypes.AXFR, rrtypes.IXFR) and not self._may_transfer(q):
+            self._said(rrtypes.REFUSED)
+            return encode_reply(query, error(rrtypes.REFUSED, 18), 512), None
         if query.tsig_at:
             keys = self.transfers.keys if self.transfers is not None else Keys()
             session = keys.open(packet, query.tsig_at, int(self.wall()))
@@ -204,6 +207,10 @@ class Answering:
         elif result.share and result.source == "python" and not (result.scope or result.ede):
             self.half.share(q, packet, encode_reply(q.query, result, 65_535))
 
+    def _may_transfer(self, q: Question) -> bool:
+        """X1: the address comes before the signature."""
+        return self.transfers is not None and self.transfers.may_ask(q.query.key, q.client.host)
+
     def _said(self, rcode: int) -> None:
         if self.metrics is not None:
             self.metrics.said(rcode)
@@ -230,7 +237,7 @@ class Answering:
     def encode(self, q: Question, result: Result, options: bytes = b"", room: int = 0) -> bytes:
         """A result as octets for this client."""
         query = q.query
-        ra = self.recursive and q.client.host in self.may_recurse
+        ra = getattr(q, "recurses", self.recursive) and q.client.host in self.may_recurse
         if self.metrics is not None:
             self.metrics.note(q, result)
         for watcher in self.watchers:

@@ -45,6 +45,14 @@ def asgi(service: Service, *, path: str | None = None) -> Callable[[Scope, Recei
     return app
 
 
+class Mounted:
+    """What a question over HTTPS knows of its connection."""
+
+    def __init__(self, scope: Scope) -> None:
+        server = scope.get("server")
+        self.listener = Address(server[0], server[1] or 0) if server else None
+
+
 async def _lifespan(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
@@ -87,7 +95,7 @@ async def _answer(
     if len(packet) < 12:
         return _refused(400, "no DNS message\n")
     host, port = (scope.get("client") or ("127.0.0.1", 0))[:2]
-    reply = await service.reply(packet, Address(host, port), "https")
+    reply = await service.reply(packet, Address(host, port), "https", Mounted(scope))
     if reply is None:
         return _refused(400, "not a DNS query\n")
     return (

@@ -92,12 +92,14 @@ class Builder:
         keys = self._made(lambda: Keys({key.name: (key.algorithm, key.secret) for key in config.key}), "key")
         self.transfers = Transfers(keys)
         self._known_views()
+        self._known_listeners()
         steps: list[Any] = []
         for number, view in enumerate(config.view):
             inner = self._steps(view.name)
             made = self._made(
                 lambda view=view, inner=inner: View(  # type: ignore[misc]
-                    view.name, clients=view.clients, transports=view.transports, keys=view.keys, steps=inner
+                    view.name, clients=view.clients, transports=view.transports, keys=view.keys,
+                    listeners=view.listeners, steps=inner,
                 ),
                 "view", number,
             )  # fmt: skip
@@ -125,6 +127,18 @@ class Builder:
             ),
             "service",
         )
+
+    def _known_listeners(self) -> None:
+        known = set(self.config.service.listen)
+        for number, view in enumerate(self.config.view):
+            for text in view.listeners:
+                if text not in known:
+                    self._wrong(
+                        f"{view.name} names the listener {text!r}. Listeners: {', '.join(sorted(known))}. "
+                        "Add it to listen of [service], or mend it.",
+                        "view",
+                        number,
+                    )
 
     def _known_views(self) -> None:
         known = {view.name for view in self.config.view}

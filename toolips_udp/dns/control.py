@@ -233,20 +233,20 @@ async def _reload(service: Service) -> dict[str, Any]:
     return {"reloaded": True, "problems": problems}
 
 
-async def _reload_zone(service: Service, name: str) -> str:
+async def _reload_zone(service: Service, of: str) -> str:
     """Read one zone's file again."""
-    zone = _zone(service, name)
+    zone = _zone(service, of)
     report = await _reload(service)
     wrong = report["problems"].get(zone.name.lower())
     if wrong:
         raise FormatError(f"{zone.name} keeps its old state: {wrong}")
-    return f"{zone.name} serial {_zone(service, name).serial}"
+    return f"{zone.name} serial {_zone(service, of).serial}"
 
 
-def _transfer(service: Service, name: str) -> str:
-    wanted = names.fold(names.from_text(name))
+def _transfer(service: Service, of: str) -> str:
+    wanted = names.fold(names.from_text(of))
     secondary = service.transfers.secondaries.get(wanted) if service.transfers is not None else None
     if secondary is None:
-        raise FormatError(f"{name} is no secondary zone here.")
+        raise FormatError(f"{of} is no secondary zone here.")
     secondary.check_soon()
-    return f"{name} is being checked"
+    return f"{of} is being checked"

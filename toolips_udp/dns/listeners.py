@@ -11,39 +11,15 @@ import importlib
 import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from ..address import Address
 from ..errors import StartError, missing_extra
 from ..servers.base import bind_error
 from .asgi import asgi
+from .listen import split
 
 if TYPE_CHECKING:
     from .service import Service
-
-PORTS = {"udp": 53, "tcp": 53, "": 53, "tls": 853, "https": 443}
-
-
-def split(text: str) -> tuple[tuple[str, ...], Address, str]:
-    """The transports, address and path of a listen text.
-
-    >>> split("tls://127.0.0.1:853")[0]
-    ('tls',)
-    """
-    parts = urlsplit(
-        text if "://" in text else f"//{text if text.count(':') < 2 or '[' in text else f'[{text}]'}"
-    )
-    if parts.scheme not in PORTS:
-        raise StartError(
-            f"listen address {text!r}: expected udp://, tcp://, tls://, https:// or an address alone.",
-            code="bad-address",
-        )
-    try:
-        port = PORTS[parts.scheme] if parts.port is None else parts.port
-        address = Address(parts.hostname or "", port)
-    except ValueError as error:
-        raise StartError(f"listen address {text!r} cannot be used ({error}).", code="bad-address") from None
-    return (parts.scheme,) if parts.scheme else ("udp", "tcp"), address, parts.path or "/dns-query"
 
 
 def tls_context(certificate: str, key: str, protocols: list[str]) -> ssl.SSLContext:

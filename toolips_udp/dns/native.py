@@ -270,7 +270,7 @@ class NativeHalf:
                 "id": number,
                 "whole_any": service.whole_any,
                 "generous": not service.minimal,
-                "recursive": service.recursive,
+                "recursive": any(getattr(step, "recursive", False) for step in whole),
                 "closed": closed,
                 "note_blocked": bool(service.blocked),
             }
@@ -393,7 +393,11 @@ def available() -> bool:
 
 def views_of(service: Service) -> list[View]:
     """The views of a service that has nothing else, each for some clients on any transport; else none."""
-    views = [step for step in service.steps if isinstance(step, View) and not (step.transports or step.keys)]
+    views = [
+        step
+        for step in service.steps
+        if isinstance(step, View) and not (step.transports or step.keys or step.listeners)
+    ]
     return views if len(views) == len(service.steps) and len(views) < VIEWS else []
 
 

@@ -105,6 +105,7 @@ class ViewTable(Base):
     clients: list[str] = msgspec.field(default_factory=lambda: ["any"])
     transports: list[str] = []
     keys: list[str] = []
+    listeners: list[str] = []
 
 
 class LimitTable(Base):

@@ -121,6 +121,10 @@ class Transfers:
 
     # -- answering
 
+    def may_ask(self, key: bytes, host: str) -> bool:
+        """Whether a rule for the zone has this address, whatever key it wants."""
+        return any(host in prefixes for prefixes, _ in self.rules.get(key, ()))
+
     def may_fetch(self, key: bytes, host: str, session: Session | None) -> bool:
         """X1: an address that is allowed, with the key that its rule names."""
         name = session.name if session is not None and session.valid else None
@@ -135,7 +139,7 @@ class Transfers:
         if not self.may_fetch(query.key, q.client.host, session) or q.transport == "https":
             self.counters["refused"] += 1
             return error(rrtypes.REFUSED, 18)
-        zone = next((z for z in q.service.zones() if z.key == query.key), None)
+        zone = next((z for z in zones_for(q) if z.key == query.key), None)
         if zone is None:
             return error(rrtypes.NOTAUTH)
         if zone.state != "ready" or zone.soa is None:
@@ -187,6 +191,19 @@ class Transfers:
             return error(rrtypes.REFUSED, 18)
         secondary.check_soon()
         return Result(aa=True)
+
+
+def zones_for(q: Question) -> list[Zone]:
+    """The zones that this client's steps have: of views, only those of the first that fits."""
+    found: list[Zone] = []
+    waiting = list(q.service.steps)
+    while waiting:
+        step = waiting.pop(0)
+        fits = getattr(step, "fits", None)
+        if fits is None or fits(q):
+            found += list(getattr(step, "zones", ()))
+            waiting = [*getattr(step, "steps", ()), *([] if fits else waiting)]
+    return found
 
 
 def _key(name: str) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import StartError
 from . import names, rrtypes
 from .access import Prefixes
+from .listen import split
 from .policy import block_soa
 from .query import Query
 from .question import Question, derived
@@ -50,8 +51,9 @@ class View(Nested):
     """Steps for some clients only; the first view that fits answers, also with REFUSED.
 
     `clients` are address prefixes, `transports` like `"udp"` or `"tls"`, `keys` names of
-    TSIG keys that the question must be signed with; all left out means everyone. Answers are
-    never shared between views.
+    TSIG keys that the question must be signed with, `listeners` addresses of ours that it came to,
+    written as in `Service(listen=...)`; all left out means everyone. Recursion is offered where the
+    view's own steps can. Answers are never shared between views.
 
     >>> View("office", clients=["10.0.0.0/8"], steps=[Zone.load("inside.zone")])
     """
@@ -63,16 +65,22 @@ class View(Nested):
         clients: Iterable[str] = ("any",),
         transports: Iterable[str] = (),
         keys: Iterable[str] = (),
+        listeners: Iterable[str] = (),
         steps: Iterable[Any] = (),
     ) -> None:
         self.name = name
         self.clients = Prefixes(clients)
         self.transports = frozenset(transports)
         self.keys = frozenset(names.fold(names.from_text(key)) for key in keys)
+        self.listeners = frozenset(
+            (kind, address) for kinds, address, _ in map(split, listeners) for kind in kinds
+        )
         self.steps = grouped(steps)
 
     def fits(self, q: Question) -> bool:
         if self.keys and getattr(q, "key", b"") not in self.keys:
+            return False
+        if self.listeners and (q.transport, getattr(q.connection, "listener", None)) not in self.listeners:
             return False
         return q.client.host in self.clients and (not self.transports or q.transport in self.transports)
 
@@ -80,6 +88,7 @@ class View(Nested):
         if not self.fits(q):
             return None
         q.view = self.name
+        q.recurses = self.recursive
         return self._ask(q)
 
     async def _ask(self, q: Question) -> Any:

@@ -39,6 +39,11 @@ class PortableUDPConnection(PlainUDPConnection):
         self.worker_id: int | None = None
 
     @property
+    def listener(self) -> Address:
+        """The `Address` of the socket that received the datagram."""
+        return self.endpoint.address
+
+    @property
     def server(self) -> Any:  # type: ignore[override]
         """The `Server` that received the datagram."""
         return self.endpoint.server

@@ -102,7 +102,7 @@ def progress(records: int) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from ...dns import ready, settings
-    from ...dns.listeners import split
+    from ...dns.listen import split
     from ...modes import TCP, UDP
     from ...starting import start
 
