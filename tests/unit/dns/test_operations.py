@@ -402,7 +402,7 @@ def test_o1_check_names_everything_that_is_wrong_with_line_and_the_nearest_key(t
     ]  # fmt: skip
     assert "names the view 'b'. Views: a." in lines[0] and "is no record" in lines[2]
     code, said = checked('[[zone]]\nname = "g.test"\nfile = "good.zone"\n')
-    assert code == 0 and said.endswith("server.toml: 1 zones: OK\n")
+    assert code == 0 and said.endswith("server.toml: 1 zone: OK\n")
 
 
 def test_o1_a_secondary_is_a_step_of_its_own_view_only(tmp_path):
