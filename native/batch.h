@@ -63,6 +63,15 @@ typedef struct tudp_shared {
     uint64_t counters[TUDP_WORDS];
 } tudp_shared;
 
+/* Whether to rest between looks: in trials without and with, then the better one is held. */
+enum { TUDP_PACE_HELD, TUDP_PACE_WITHOUT, TUDP_PACE_WITH };
+
+typedef struct tudp_pace {
+    uint64_t since, received; /* when this state began, and what was received by then */
+    uint64_t rate;            /* of the trial without */
+    uint8_t state, resting;
+} tudp_pace;
+
 typedef struct tudp_batch {
     tudp_turn turn;        /* first: ops get back to the batch by it */
     tudp_shared *shared;
@@ -86,6 +95,8 @@ typedef struct tudp_batch {
     int stamping;
 
     tudp_shed shed;
+
+    tudp_pace pace;
 
     /* offload */
     int gso;               /* 0: never group */
@@ -142,6 +153,10 @@ void tudp_batch_clock(tudp_batch *b);
  * that is our own bug (EBADF, ENOTSOCK). Slots with verdict TUDP_PASS are for
  * Python; `passed` says how many. */
 int tudp_batch_receive(tudp_batch *b);
+
+/* After a look that brought `got`, before the next: rest for some 20 us, where that costs
+ * nobody answers. Reads the clocks again if it did. In pace.c. */
+void tudp_batch_rest(tudp_batch *b, uint32_t got);
 
 /* Ask for UDP_GRO: fewer calls where one peer sends trains. 0 or a negative errno. */
 int tudp_batch_gro(tudp_batch *b);

@@ -202,6 +202,7 @@ typedef struct tudp_calls {
     uint64_t (*wall)(void *ctx);
     int (*timer_set)(void *ctx, int fd, uint64_t deadline); /* CLOCK_MONOTONIC ns; TUDP_NEVER disarms */
     int (*timer_read)(void *ctx, int fd);
+    void (*rest)(void *ctx, uint32_t ns); /* wait; NULL where time does not pass by itself */
 } tudp_calls;
 
 #endif

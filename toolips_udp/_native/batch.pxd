@@ -56,6 +56,7 @@ cdef extern from "batch.h" nogil:
     int tudp_batch_gro(tudp_batch *b)
     void tudp_batch_clock(tudp_batch *b)
     int tudp_batch_receive(tudp_batch *b)
+    void tudp_batch_rest(tudp_batch *b, uint32_t got)
     uint64_t tudp_batch_due(tudp_batch *b)
     uint64_t tudp_batch_deadline(const tudp_batch *b)
     int tudp_batch_flush(tudp_batch *b)

@@ -1,4 +1,4 @@
-# distutils: sources = native/batch.c native/shed.c native/offload.c native/calls.c native/clients.c
+# distutils: sources = native/batch.c native/shed.c native/pace.c native/offload.c native/calls.c native/clients.c
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
 """The native endpoint: a socket and a pipeline, a batch at a time.
 
@@ -266,6 +266,8 @@ cdef class Endpoint:
             tudp_batch_clock(b)
             if b.turn.now >= end:
                 break
+            with nogil:
+                tudp_batch_rest(b, <uint32_t>got)
         self.in_turn = False
         self.after(got, left)
 
