@@ -70,6 +70,17 @@ def test_no_winner_is_named_inside_the_noise(harness):
     assert harness.ratio(samples, others) == harness.Spread(0.5, 0.5, 0.5)
 
 
+def test_rounds_are_compared_while_the_cores_stay_where_they_are(harness):
+    near, far, moved = [50, 55], [330, 340], [50, 340]
+    ours = [{"server_cpu_us_per_reply": v, "cores_ns": c} for v, c in ((2.0, near), (4.0, far), (3.0, moved))]
+    theirs = [{"server_cpu_us_per_reply": v, "cores_ns": near} for v in (4.0, 4.0, 4.0)]
+    assert harness.ratio(ours, theirs) == harness.Spread(0.5, 0.5, 0.5)
+    assert harness.ratio(ours[1:], theirs[1:]) == harness.Spread(0.875, 0.75, 1.0)  # none is alike: all
+    unknown = [{**one, "cores_ns": [0, 0]} for one in ours]
+    assert harness.ratio(unknown, theirs) == harness.Spread(0.75, 0.5, 1.0)
+    assert harness.distance() >= 0
+
+
 def test_names_become_dns_questions(harness, tmp_path):
     """A resolver that only turns the question round is enough to be matched."""
     names = tmp_path / "names.txt"
