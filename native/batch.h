@@ -154,7 +154,7 @@ void tudp_batch_clock(tudp_batch *b);
  * Python; `passed` says how many. */
 int tudp_batch_receive(tudp_batch *b);
 
-/* After a look that brought `got`, before the next: rest for some 20 us, where that costs
+/* After a look that brought `got`, before the next: rest for some 40 us, where that costs
  * nobody answers. Reads the clocks again if it did. In pace.c. */
 void tudp_batch_rest(tudp_batch *b, uint32_t got);
 

@@ -2,14 +2,14 @@
  *
  * A server that keeps up with its clients finds a few datagrams at each look, and pays for two
  * system calls, a wake-up of the client and the shared cache lines with every few. Behind a rest
- * of some 20 us there are more, answered together for less. Clients that ask again only when they
+ * of some 40 us there are more, answered together for less. Clients that ask again only when they
  * have their answer may lose by it: so both ways are tried in turn, and the rest is taken only
  * while as many datagrams come with it as without.
  */
 #include "batch.h"
 
-#define REST 20000u           /* ns */
-#define FEW 16u               /* datagrams of a look, below which there is a rest */
+#define REST 40000u           /* ns */
+#define FEW 32u               /* datagrams of a look, below which there is a rest */
 #define TRIAL 4000000u        /* ns that one way is tried */
 #define HOLD 250000000u       /* ns that the better one is kept */
 #define SAME(with, without) ((with) >= (without) - (without) / 16)
