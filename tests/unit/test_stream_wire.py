@@ -2,8 +2,11 @@
 
 import array
 import asyncio
+import contextvars
+import os
 import socket
 import struct
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -241,3 +244,85 @@ def test_answers_of_a_step_leave_in_one_segment_before_the_next_turn():
         await native.Steps(coro)
 
     assert asyncio.run(run()) == b"a!b!c!"
+
+
+class Shared(Told):
+    """One of several connections of a listener: all are told by one `Poller`, in one batch."""
+
+    def __init__(self, loop, outbox):
+        super().__init__(loop)
+        self._listener.outbox = outbox
+        native.Stream.__init__(self, self._listener, Address("127.0.0.1", 1))
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="epoll is Linux's; elsewhere the loop tells each"
+)
+@pytest.mark.parametrize("factory", [uvloop.new_event_loop, None], ids=["uvloop", "asyncio"])
+def test_connections_of_a_listener_share_one_reader_which_goes_with_the_last_of_them(factory):
+    async def scene():
+        loop = asyncio.get_running_loop()
+        before = set(os.listdir("/proc/self/fd"))
+        outbox = native.Outbox(loop)
+        pairs = [joined() for _ in range(100)]  # more than one batch
+        streams = [Shared(loop, outbox) for _ in pairs]
+        wires = [native.Wire(loop, sock, each) for (sock, _), each in zip(pairs, streams, strict=True)]
+        assert len(set(os.listdir("/proc/self/fd")) - before) == 2 * len(pairs) + 1
+        for number, (_, client) in enumerate(pairs):
+            client.sendall(b"%d" % number)
+        wires[3].pause_reading()
+        wires[5].abort()  # with its bytes waiting, between the kernel's word and its turn
+        async with asyncio.timeout(20):
+            heard = [each for each in streams if each not in (streams[3], streams[5])]
+            await until(lambda: all(len(each._inbox) for each in heard))
+            assert not streams[3]._inbox and not streams[5]._inbox and streams[5].told == ["lost"]
+            wires[3].resume_reading()
+            await until(lambda: len(streams[3]._inbox))
+            for number, each in enumerate(streams):
+                assert number == 5 or each._inbox.take(9) == b"%d" % number
+            for (_, client), wire in zip(pairs, wires, strict=True):
+                client.close()
+                wire.close()
+            await until(lambda: all(each.lost for each in streams))
+        assert set(os.listdir("/proc/self/fd")) == before
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(scene())
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="epoll is Linux's; elsewhere the loop tells each"
+)
+def test_a_connection_that_another_of_its_batch_ends_is_not_told_any_more():
+    class Ends(Shared):
+        others = ()
+
+        def overrun(self):
+            for other in self.others:
+                if other is not self:
+                    other._transport.abort()
+
+    async def scene():
+        loop = asyncio.get_running_loop()
+        outbox = native.Outbox(loop)
+        pairs = [joined() for _ in range(8)]
+        Ends.others = streams = [Ends(loop, outbox) for _ in pairs]
+        for (sock, _), each in zip(pairs, streams, strict=True):
+            native.Wire(loop, sock, each)
+            each._wake.__await__()
+            each._wake.add_done_callback(
+                lambda wake, each=each: each.overrun(), context=contextvars.copy_context()
+            )
+        for _, client in pairs:
+            client.sendall(b"x")
+        async with asyncio.timeout(20):
+            await until(lambda: sum(each.lost for each in streams) == len(streams) - 1)
+            assert [len(each._inbox) for each in streams].count(1) == 1, "one was told, and ended the rest"
+            for each in streams:
+                each._transport.abort()
+            await until(lambda: all(each.lost for each in streams))
+        for _, client in pairs:
+            client.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scene())

@@ -1,6 +1,7 @@
 """The transport of a plain TCP socket: reads and writes it without the loop's own transport.
 
-The loop only says "readable" and "writable". One segment costs one `recv` into a
+The loop only says "readable" and "writable", and where there is epoll it says "readable" once for all
+connections of a listener: which ones, `Poller` asks the kernel itself. One segment costs one `recv` into a
 buffer that all share, and what its handler answers leaves in one `send` before
 the next socket is read. Only what the kernel does not take at once is kept.
 TLS stays with the loop's transport.
@@ -17,7 +18,39 @@ cdef extern from *:
     #endif
     /* Filled and copied out of under the GIL: one is enough for all loops. */
     static char tudp_segment[65536];
+    #ifdef __linux__
+    #include <sys/epoll.h>
+    #include <unistd.h>
+    static inline int tudp_poll_new(void) { return epoll_create1(EPOLL_CLOEXEC); }
+    static inline int tudp_poll_set(int poll, int fd, int wanted)
+    {
+        struct epoll_event event = {.events = EPOLLIN, .data = {.fd = fd}};
+        return epoll_ctl(poll, wanted ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event);
+    }
+    /* The readable descriptors, at most `TUDP_POLLED` of them; a negative count is an error. */
+    enum { TUDP_POLLED = 64 };
+    static inline int tudp_poll_ready(int poll, int *fds)
+    {
+        struct epoll_event events[TUDP_POLLED];
+        int n = epoll_wait(poll, events, TUDP_POLLED, 0);
+        for (int i = 0; i < n; i++)
+            fds[i] = events[i].data.fd;
+        return n;
+    }
+    static inline void tudp_poll_close(int poll) { close(poll); }
+    #else
+    enum { TUDP_POLLED = 1 };
+    static inline int tudp_poll_new(void) { return -1; }
+    static inline int tudp_poll_set(int poll, int fd, int wanted) { (void)poll; (void)fd; (void)wanted; return -1; }
+    static inline int tudp_poll_ready(int poll, int *fds) { (void)poll; (void)fds; return -1; }
+    static inline void tudp_poll_close(int poll) { (void)poll; }
+    #endif
     """
+    enum: TUDP_POLLED
+    int tudp_poll_new()
+    int tudp_poll_set(int poll, int fd, int wanted)
+    int tudp_poll_ready(int poll, int *fds)
+    void tudp_poll_close(int poll)
     char tudp_segment[65536]
     int errno
     int EAGAIN, EWOULDBLOCK, EINTR, SHUT_WR, MSG_NOSIGNAL
@@ -34,6 +67,64 @@ cdef inline bint passing(int number) noexcept:
     return number == EAGAIN or number == EWOULDBLOCK or number == EINTR
 
 
+cdef class Poller:
+    """What is readable, for all plain connections of a listener: one call of the loop and one system call for up
+    to 64 of them, where the loop's own readers would cost a lock, a context and a handle each. What is left is
+    told again in the loop's next turn. Lives while there is a `Wire`.
+    """
+
+    cdef object _loop
+    cdef int _fd
+    cdef Py_ssize_t _living
+    cdef list _wires  # by descriptor; None where nothing is read
+
+    def __cinit__(self, loop):
+        self._loop = loop
+        self._fd = -1
+        self._wires = []
+
+    def __dealloc__(self):
+        if self._fd >= 0:  # the loop ended before its connections
+            tudp_poll_close(self._fd)
+
+    cdef int enter(self) except -1:
+        self._living += 1
+        if self._fd < 0:
+            self._fd = tudp_poll_new()
+            if self._fd >= 0:
+                self._loop.add_reader(self._fd, self.turn)
+
+    cdef int leave(self) except -1:
+        self._living -= 1
+        if self._living == 0 and self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            tudp_poll_close(self._fd)
+            self._fd = -1
+            self._wires = []
+
+    cdef bint add(self, Wire wire) except -1:
+        """Whether `wire` will be told; the kernel may refuse, and elsewhere there is no epoll."""
+        if self._fd < 0 or tudp_poll_set(self._fd, wire._fd, True) < 0:
+            return False
+        while len(self._wires) <= wire._fd:
+            self._wires.append(None)
+        self._wires[wire._fd] = wire
+        return True
+
+    cdef int remove(self, Wire wire) except -1:
+        tudp_poll_set(self._fd, wire._fd, False)
+        self._wires[wire._fd] = None
+
+    def turn(self):
+        cdef int ready[TUDP_POLLED]
+        cdef int i
+        cdef Wire wire
+        for i in range(tudp_poll_ready(self._fd, ready)):
+            wire = self._wires[ready[i]]
+            if wire is not None:  # it may be gone since the kernel told
+                wire.readable()
+
+
 cdef class Wire:
     """An `asyncio.Transport` for one accepted socket, as far as a `Stream` needs one. Loop thread only."""
 
@@ -43,6 +134,8 @@ cdef class Wire:
     cdef bytearray _unsent
     cdef Py_ssize_t _gone  # bytes of `_unsent` that have left
     cdef bint _reading, _writing, _closing, _half_closing, _paused, _ended
+    cdef Poller _poller
+    cdef bint _polled  # `_poller` tells when it is readable, not the loop
 
     def __init__(self, loop, sock, Stream stream):
         self._loop = loop
@@ -51,12 +144,16 @@ cdef class Wire:
         self._stream = stream
         self._unsent = bytearray()
         sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        if stream._outbox.poller is None:
+            stream._outbox.poller = Poller(loop)
+        self._poller = stream._outbox.poller
+        self._poller.enter()
         stream.connection_made(self)
         self.resume_reading()
 
     # -- reading
 
-    def readable(self):
+    cpdef readable(self):
         cdef Stream stream = self._stream
         cdef ssize_t size
         if not self._reading:
@@ -77,12 +174,17 @@ cdef class Wire:
     def pause_reading(self):
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._sock)
+            if self._polled:
+                self._poller.remove(self)
+            else:
+                self._loop.remove_reader(self._sock)
 
     def resume_reading(self):
         if not self._reading and not self._closing and not self._stream._inbox.ended:
             self._reading = True
-            self._loop.add_reader(self._sock, self.readable)
+            self._polled = self._poller.add(self)
+            if not self._polled:
+                self._loop.add_reader(self._sock, self.readable)
 
     # -- writing
 
@@ -208,3 +310,4 @@ cdef class Wire:
         finally:
             self._stream = None  # or both would wait for the garbage collector
             self._sock.close()
+            self._poller.leave()

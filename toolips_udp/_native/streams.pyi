@@ -44,6 +44,11 @@ class Outbox:
     def flush(self) -> None: ...
 
 @disjoint_base
+class Poller:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None: ...
+    def turn(self) -> None: ...
+
+@disjoint_base
 class Stream:
     address: Address
     packet: bytes

@@ -288,6 +288,7 @@ cdef class Wake:
 cdef class Outbox:
     cdef object _loop, _flush
     cdef list _waiting
+    cdef Poller poller  # of the plain connections; None before the first
 
     def __init__(self, loop):
         self._loop = loop
