@@ -79,6 +79,7 @@ typedef struct dns_client {
     uint8_t encrypted;       /* padding is allowed */
     uint16_t idle;           /* stream: idle timeout in 100 ms, for KEEPALIVE; 0: not told */
     uint32_t now;            /* wall clock, seconds, modulo 2^32 */
+    uint16_t most;           /* octets of a datagram to it, 0: as it says itself */
     uint16_t port;           /* for the query log */
     uint8_t transport;       /* likewise: 0 UDP, 1 TCP, 2 TLS, 3 HTTPS */
 } dns_client;
@@ -168,12 +169,13 @@ typedef struct dns_extra {
 size_t dns_opt_size(const dns_server *server, const dns_client *client, const dns_query *q,
                     const dns_extra *extra);
 
-/* The largest reply to this client: E2. */
+/* The largest reply to this client: E2, 7.2. */
 static inline size_t dns_reply_limit(const dns_server *server, const dns_client *client, const dns_query *q)
 {
     if (client->stream)
         return 65535;
-    return q->udp_size < server->udp_max ? q->udp_size : server->udp_max;
+    size_t limit = q->udp_size < server->udp_max ? q->udp_size : server->udp_max;
+    return client->most && client->most < limit ? client->most : limit;
 }
 
 /* Finishes a reply whose question and sections stand at out[12..at): writes the

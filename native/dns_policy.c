@@ -278,7 +278,7 @@ int dns_rrl_take(dns_rrl *rrl, const uint8_t *ip, size_t ip_len, uint64_t now, u
 {
     uint64_t *found[DNS_RRL_LEVELS], cost[DNS_RRL_LEVELS];
     unsigned n = 0;
-    int over = 0;
+    int over = 0, small = 0;
     for (unsigned i = 0; i < DNS_RRL_LEVELS; i++) {
         if (levels[i].four != (ip_len == 4))
             continue;
@@ -286,11 +286,12 @@ int dns_rrl_take(dns_rrl *rrl, const uint8_t *ip, size_t ip_len, uint64_t now, u
         cost[n] = rrl->cost * weight / levels[i].times;
         uint64_t at = *found[n] > now ? *found[n] : now;
         over |= at + cost[n] - now > rrl->burst;
+        small |= at + cost[n] - now > rrl->burst - rrl->burst / 16;
         n++;
     }
     if (over)
         return rrl->slip && ++rrl->turn % rrl->slip == 0 ? DNS_RRL_SLIP : DNS_RRL_DROP;
     for (unsigned i = 0; i < n; i++)
         *found[i] = (*found[i] > now ? *found[i] : now) + cost[i];
-    return DNS_RRL_PASS;
+    return small ? DNS_RRL_SMALL : DNS_RRL_PASS;
 }

@@ -69,7 +69,10 @@ typedef struct dns_rrl {
     uint32_t turn;
 } dns_rrl;
 
-enum { DNS_RRL_PASS = 0, DNS_RRL_DROP, DNS_RRL_SLIP };
+/* SMALL: answer, but with at most DNS_RRL_RATIO times the octets of the question. A bucket that is nearly full
+ * is that of somebody who asks at the limit or above. */
+enum { DNS_RRL_PASS = 0, DNS_RRL_DROP, DNS_RRL_SLIP, DNS_RRL_SMALL };
+#define DNS_RRL_RATIO 3
 
 /* `rate` replies per second and address, `burst` more at once; slots: a power of 2. 0 or -1. */
 int dns_rrl_init(dns_rrl *rrl, uint64_t slots, double rate, double burst, uint32_t slip, const dns_key *key);

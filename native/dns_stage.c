@@ -87,11 +87,13 @@ static size_t say_id(dns_stage *s, const dns_client *client, const uint8_t *msg,
 }
 
 /* Rate limit of clients that have not shown who they are: 0 to go on. */
-static int limit(dns_stage *s, const dns_client *client, const uint8_t *msg, const dns_query *q, uint64_t now,
+static int limit(dns_stage *s, dns_client *client, const uint8_t *msg, size_t len, const dns_query *q, uint64_t now,
                  uint32_t weight, uint8_t *out)
 {
     int verdict = dns_rrl_take(s->rrl, client->ip, client->ip_len, now, weight);
-    if (verdict == DNS_RRL_PASS)
+    if (verdict == DNS_RRL_SMALL)
+        client->most = (uint16_t)(len < 65535 / DNS_RRL_RATIO ? DNS_RRL_RATIO * len : 65535);
+    if (verdict == DNS_RRL_PASS || verdict == DNS_RRL_SMALL)
         return 0;
     s->limited++;
     memcpy(s->limited_ip, client->ip, 16);
@@ -229,7 +231,7 @@ static int ask_view(dns_stage *s, dns_view *view, const dns_client *client, cons
 }
 
 /* `rcode`: what dns_query_parse said of `q`. */
-static int answer(dns_stage *s, const uint8_t *msg, int rcode, dns_client *client, const uint8_t ip[16], uint64_t now,
+static int answer(dns_stage *s, const uint8_t *msg, size_t len, int rcode, dns_client *client, const uint8_t ip[16], uint64_t now,
                   uint8_t *out, dns_notes *notes, dns_query *q)
 {
     if (rcode == DNS_DROP)
@@ -249,7 +251,7 @@ static int answer(dns_stage *s, const uint8_t *msg, int rcode, dns_client *clien
     notes->forward = NULL;
     notes->verified = client->stream || q->cookie >= DNS_COOKIE_GOOD;
     if (s->rrl && !notes->verified && !(meaning & DNS_TRUSTED)) {
-        int n = limit(s, client, msg, q, now, meaning & DNS_MAY_RECURSE ? 1 : s->weight, out);
+        int n = limit(s, client, msg, len, q, now, meaning & DNS_MAY_RECURSE ? 1 : s->weight, out);
         if (n)
             return n;
     }
@@ -276,10 +278,14 @@ static int answer(dns_stage *s, const uint8_t *msg, int rcode, dns_client *clien
     return n;
 }
 
-static int answer_parsed(dns_stage *s, const uint8_t *msg, int rcode, dns_client *client, const uint8_t ip[16],
+static int answer_parsed(dns_stage *s, const uint8_t *msg, size_t len, int rcode, dns_client *client, const uint8_t ip[16],
                          uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
 {
-    int n = answer(s, msg, rcode, client, ip, now, out, notes, q);
+    int n = answer(s, msg, len, rcode, client, ip, now, out, notes, q);
+    if (client->most && n > client->most) { /* a list's answer, which knows no limit */
+        s->answers[s->said_source][s->said_rcode & 31]--;
+        n = (int)say(s, client, msg, q, DNS_TC, DNS_NOERROR, DNS_EDE_NONE, out);
+    }
     if (s->log && n > 0)
         dns_log_note(s->log, client, q, wall, s->waited, s->said_source, s->said_rcode, s->said_ede, 0);
     return n;
@@ -289,7 +295,7 @@ int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *c
                      uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
 {
     int rcode = dns_query_parse(msg, len, &s->server.key, q);
-    return answer_parsed(s, msg, rcode, client, ip, now, wall, out, notes, q);
+    return answer_parsed(s, msg, len, rcode, client, ip, now, wall, out, notes, q);
 }
 
 /* The question of `slot`, parsed. Then the next one of the batch is parsed too: what
@@ -353,7 +359,7 @@ static inline int take(dns_stage *s, tudp_turn *turn, tudp_slot *slot, const uin
         q = look_ahead(s, turn, slot, &rcode);
     else
         rcode = dns_query_parse(slot->data, slot->len, &s->server.key, q);
-    int n = answer_parsed(s, slot->data, rcode, &notes->client, ip, turn->now, turn->wall, out, notes, q);
+    int n = answer_parsed(s, slot->data, slot->len, rcode, &notes->client, ip, turn->now, turn->wall, out, notes, q);
     s->transports[0] += n > 0;
     if (n > 0)
         return tudp_reply(turn, slot, (uint32_t)n), TUDP_ANSWERED;

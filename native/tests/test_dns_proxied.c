@@ -71,7 +71,7 @@ static void drain(tudp_turn *turn) {}
 /* Only 192.0.2.7 may ask, and 127.0.0.9 is a proxy. */
 static void answers(void)
 {
-    static const tudp_ops ops = {room, put, drain};
+    static const tudp_ops ops = {.room = room, .send = put, .drain = drain};
     static const uint8_t four[] = {192, 0, 2, 7, 127, 0, 0, 1, 0x14, 0xe9, 0, 53};
     static dns_range ranges[5] = {{.from = {0}},
                                   {.from = "\0\0\0\0\0\0\0\0\0\0\xff\xff\x7f\0\0\11", .value = DNS_PROXY},

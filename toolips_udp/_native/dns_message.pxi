@@ -27,7 +27,7 @@ cdef extern from "dns_message.h" nogil:
         uint8_t ip_len, stream, encrypted
         uint16_t idle
         uint32_t now
-        uint16_t port
+        uint16_t most, port
         uint8_t transport
     ctypedef struct dns_extra:
         uint16_t ede, text_len
@@ -370,6 +370,11 @@ cdef class Question:
     def limit(self):
         """The largest reply this client can take, in octets."""
         return dns_reply_limit(&self.settings.s, &self.c, &self.q)
+
+    @property
+    def most(self):
+        """Octets that the rate limit lets a reply have, 0: as many as the client takes."""
+        return self.c.most
 
     @property
     def stream(self):

@@ -20,7 +20,7 @@ from .access import Prefixes
 from .handlers import Handler, HandlerFailed, Handlers, made_up_soa, no_data, to_result
 from .query import Query, parse_query
 from .question import Question, derived
-from .ratelimit import RateLimit
+from .ratelimit import RATIO, RateLimit
 from .reply import encode_error, encode_reply, limit_of
 from .result import Result, error
 from .transfers import Transfers
@@ -173,7 +173,9 @@ class Answering:
         if self.limit is not None and not q.verified:
             share = RECURSERS if self.recursive and client.host in self.may_recurse else 1.0
             decision = self.limit.decide(client.host, q.now, share)
-            if decision != "answer":
+            if decision == "small":
+                q.most = RATIO * len(packet)
+            elif decision != "answer":
                 return self._limited(query, decision, options), None
         session: Session | None = None
         if query.tsig_at and query.qtype in (rrtypes.AXFR, rrtypes.IXFR) and not self._may_transfer(q):
@@ -248,6 +250,8 @@ class Answering:
             options = options.replace(subnet(query, 0), subnet(query, result.scope))
         pad = PAD_TO if q.encrypted and edns.PADDING in query.options else 0
         limit = limit_of(query, q.stream, self.udp_size)
+        if q.most:
+            limit = min(limit, q.most)
         return encode_reply(
             query, result, limit, ra=ra, options=options, udp_size=self.udp_size, pad=pad, room=room
         )

@@ -86,8 +86,8 @@ class Question(QuestionVerbs):
     """
 
     __slots__ = (
-        "client", "connection", "deadline", "encrypted", "key", "log", "now", "query", "recurses", "server", "service",
-        "stream", "transport", "verified", "view", "work",
+        "client", "connection", "deadline", "encrypted", "key", "log", "most", "now", "query", "recurses", "server",
+        "service", "stream", "transport", "verified", "view", "work",
     )  # fmt: skip
 
     def __init__(self, query: Query, client: Any, transport: str, now: float, service: Service) -> None:
@@ -100,6 +100,7 @@ class Question(QuestionVerbs):
         self.server: Any = service.server
         self.connection: Any = None
         self.view = ""
+        self.most = 0  # octets that the rate limit lets the reply have, 0: as many as the client takes
         self.recurses = service.recursive  # whether whom it is asked of can ask others
         self.key = b""  # of the TSIG that signed it
         self.stream = transport != "udp"

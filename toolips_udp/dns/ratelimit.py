@@ -15,6 +15,8 @@ from hashlib import blake2b
 from .access import LOOPBACK, Prefixes
 
 SLOTS = 1 << 19
+RATIO = 3
+"""Octets to a prefix that is at its limit, for each that came."""
 V4 = ((32, 1), (24, 32), (20, 256), (18, 768))
 V6 = ((128, 1), (64, 2), (56, 3), (48, 4), (32, 64))
 
@@ -22,7 +24,8 @@ V6 = ((128, 1), (64, 2), (56, 3), (48, 4), (32, 64))
 class RateLimit:
     """At most `rate` replies per second to an address, with bursts, and to prefixes in proportion.
 
-    `decide` says `"answer"`, `"slip"` (a truncated reply, so that a real client
+    `decide` says `"answer"`, `"small"` (answer with at most `RATIO` times the octets of the question, for
+    whoever asks at the limit or above), `"slip"` (a truncated reply, so that a real client
     comes by TCP) or `"drop"`. Every `slip`-th limited reply slips; 0 drops all.
     Verified clients and those in `trusted` are never limited.
     """
@@ -56,19 +59,21 @@ class RateLimit:
             self.start = now
             self.levels, self.times = (array("f", bytes(4 * self.slots)) for _ in range(2))
         since = now - self.start
-        over = False
+        over = small = False
         for slot, multiplier in self._slots(host):
             level = self.levels[slot] - (since - self.times[slot]) * self.rate * multiplier
             level = max(level, 0.0)
-            if level + share > self.burst * multiplier:
+            most = self.burst * multiplier
+            if level + share > most:
                 over = True
             else:
                 level += share
+                small = small or level > most * 15 / 16
             self.levels[slot] = level
             self.times[slot] = since
         if not over:
             self.counters["answered"] += 1
-            return "answer"
+            return "small" if small else "answer"
         self.limited += 1
         if self.slip and self.limited % self.slip == 0:
             self.counters["slipped"] += 1

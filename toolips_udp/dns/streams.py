@@ -46,4 +46,5 @@ async def _one(service: Service, c: Any, packet: bytes, transport: str) -> None:
         c.write_frame(answer)
         if len(answer) > 8192:  # a transfer: others take their turn, and a slow client is waited for
             await c.drain()
-            await asyncio.sleep(0)
+            pause = service.transfers.pace.after(len(answer), service.clock()) if service.transfers else 0.0
+            await asyncio.sleep(pause)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
+from ..errors import StartError
 from . import names, rrtypes, transfer
 from .access import Prefixes
 from .question import Question
@@ -33,16 +34,34 @@ NOTIFY_FIRST = 1.0
 Peers = Iterable[tuple[str, str | None]]
 
 
+class Pace:
+    """How fast transfers go out, all together: `rate` octets a second, an eighth of a second's worth at once."""
+
+    def __init__(self, rate: float) -> None:
+        if not rate > 0:
+            raise StartError(f"transfers at {rate} octets a second: expected more than 0.", code="bad-dns-setting")
+        self.rate = rate
+        self.free_at = 0.0
+
+    def after(self, octets: int, now: float) -> float:
+        """Seconds to wait after sending so many."""
+        self.free_at = max(self.free_at, now - 0.125) + octets / self.rate
+        return max(0.0, self.free_at - now)
+
+
 class Transfers:
     """Keys, rules, secondaries and whom to notify; given to `Service(transfers=...)`.
+
+    `rate` bounds what all transfers out send together, octets a second.
 
     >>> transfers = Transfers(Keys({"xfr": ("hmac-sha256", secret)}))
     >>> transfers.allow("example.org", [("192.0.2.53", "xfr")])
     >>> service = Service(zone, transfers=transfers)
     """
 
-    def __init__(self, keys: Keys | None = None) -> None:
+    def __init__(self, keys: Keys | None = None, *, rate: float = 32 << 20) -> None:
         self.keys = keys or Keys()
+        self.pace = Pace(rate)
         self.rules: dict[bytes, list[tuple[Prefixes, bytes | None]]] = {}
         self.targets: dict[bytes, list[Address]] = {}
         self.secondaries: dict[bytes, Secondary] = {}
