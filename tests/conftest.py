@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import socket
 import threading
 import time
@@ -25,6 +26,20 @@ settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+
+
+def free_port():
+    """A port that is free for UDP and TCP, below those that the system gives to clients."""
+    for _ in range(50):
+        port = random.randrange(15_000, 32_000)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket() as two:
+            try:
+                one.bind(("127.0.0.1", port))
+                two.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def pytest_generate_tests(metafunc):

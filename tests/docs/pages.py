@@ -20,7 +20,6 @@ import os
 import re
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,8 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.conftest import free_port
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.S | re.M)
@@ -50,21 +51,6 @@ class Block:
 def blocks(text: str) -> Iterator[Block]:
     for found in BLOCK.finditer(text):
         yield Block(found[1], found[2], text[: found.start()].count("\n") + 1)
-
-
-def free_port() -> int:
-    """Free for UDP and TCP at this moment."""
-    while True:
-        with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-        ):
-            udp.bind(("127.0.0.1", 0))
-            try:
-                tcp.bind(udp.getsockname())
-            except OSError:
-                continue
-            return int(udp.getsockname()[1])
 
 
 def with_free_ports(text: str) -> str:

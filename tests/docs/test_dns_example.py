@@ -1,7 +1,6 @@
 """examples/dns: its configurations load and answer, and its README's commands do what they say."""
 
 import os
-import random
 import re
 import shlex
 import signal
@@ -12,6 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "examples/dns/README.md").read_text()
@@ -39,20 +40,6 @@ def test_the_forwarder_of_the_readme_blocks_what_its_list_says():
     assert "rcode: NXDOMAIN" in found.stdout and "ads.txt:2" in found.stdout
     found = run("toolips-udp dns explain examples/dns/forwarder.toml good.ads.example.net A")
     assert "would ask tls://9.9.9.9#dns.quad9.net" in found.stdout
-
-
-def free_port():
-    """A port that is free for UDP and TCP, below those that the system gives to clients."""
-    for _ in range(50):
-        port = random.randrange(15_000, 32_000)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket() as two:
-            try:
-                one.bind(("127.0.0.1", port))
-                two.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
 
 
 def test_the_served_example_answers_the_readmes_questions_and_shows_itself(tmp_path):

@@ -13,7 +13,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 
@@ -22,6 +21,7 @@ import dns.query
 import dns.rdatatype
 import pytest
 
+from tests.conftest import free_port
 from toolips_udp import TCP, UDP
 from toolips_udp import dns as ours
 from toolips_udp.dns.tsig import Keys
@@ -33,20 +33,6 @@ KEYS = {"xfr.": ("hmac-sha256", SECRET)}
 def text(serial, records):
     lines = "".join(f"{name} 60 A {address}\n" for name, address in sorted(records.items()))
     return f"$ORIGIN e.test.\n@ 60 SOA ns h {serial} 2 1 1000 60\n@ 60 NS ns\nns 60 A 127.0.0.1\n*.w 60 TXT wild\nsub 60 NS ns.sub\nns.sub 60 A 192.0.2.3\nd 60 DNAME w\nc 60 CNAME ns\n{lines}"
-
-
-def free_port():
-    """A port that is free for UDP and TCP, below those that the system gives to clients."""
-    for _ in range(50):
-        port = random.randrange(15_000, 32_000)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket() as two:
-            try:
-                one.bind(("127.0.0.1", port))
-                two.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
 
 
 class Peer:

@@ -17,6 +17,7 @@ import dns.rdatatype
 import dns.zone
 import pytest
 
+from tests.conftest import free_port
 from toolips_udp._native import dns as native
 
 NSD, SIGN, KEYGEN = (shutil.which(tool) for tool in ("nsd", "dnssec-signzone", "dnssec-keygen"))
@@ -55,12 +56,6 @@ other NS ns.elsewhere.
 LABELS = ["www", "far", "out", "gone", "a", "b", "c", "ent", "w", "real", "cw", "d", "dd", "sub", "ns1", "ns2",
           "safe", "other", "mail", "*", "x", "zzz", "aaa"]  # fmt: skip
 TYPES = ["A", "AAAA", "TXT", "MX", "NS", "DS", "CNAME", "DNAME", "SOA", "DNSKEY", "NSEC3PARAM"]
-
-
-def free_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @pytest.fixture(params=["nsec", "nsec3", "optout"])

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -24,6 +23,8 @@ import dns.query
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.conftest import free_port
+
 ROOT = Path(__file__).parents[2]
 ZONE = "$ORIGIN example.test.\n@ 60 SOA ns h 7 2 3 4 30\n@ 60 NS ns\nns 60 A 127.0.0.1\nwww 60 A 192.0.2.1\n"
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -35,20 +36,6 @@ def command(*words, **kw):
         [sys.executable, "-m", "toolips_udp", "dns", *map(str, words)],
         capture_output=True, text=True, timeout=60, env=ENV, **kw,
     )  # fmt: skip
-
-
-def free_port():
-    """A port that is free for UDP and TCP, below those that the system gives to clients."""
-    for _ in range(50):
-        port = random.randrange(15_000, 32_000)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket() as two:
-            try:
-                one.bind(("127.0.0.1", port))
-                two.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
 
 
 class Served:

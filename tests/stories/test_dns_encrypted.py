@@ -7,12 +7,12 @@ import datetime
 import http.client
 import importlib.util
 import ipaddress
-import random
 import socket
 import ssl
 
 import pytest
 
+from tests.conftest import free_port
 from toolips_udp import TCP, UDP
 from toolips_udp import dns as ours
 from toolips_udp.dns.message import Message, ask
@@ -56,20 +56,6 @@ def certificate(tmp_path_factory):
         )
     )
     return str(folder / "cert.pem"), str(folder / "key.pem")
-
-
-def free_port():
-    """A port that is free for UDP and TCP, below those that the system gives to clients."""
-    for _ in range(50):
-        port = random.randrange(15_000, 32_000)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, socket.socket() as two:
-            try:
-                one.bind(("127.0.0.1", port))
-                two.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
 
 
 def client_context(certificate, protocols):

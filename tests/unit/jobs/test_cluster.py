@@ -5,24 +5,18 @@ from __future__ import annotations
 import operator
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
+from tests.conftest import free_port
 from toolips_udp.errors import JobError, WorkerError
 from toolips_udp.jobs import Worker, assign, distribute, everywhere, new_job, processes, put, shared, waitfor
 
 pytest.importorskip("distributed", reason="no Dask here. Fix: pip install 'toolips_udp[dask]'")
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings("ignore")]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def dask(*args):
