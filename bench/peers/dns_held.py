@@ -199,9 +199,9 @@ def reloads(run: Run) -> None:
     asked = f"--names {folder / 'asked.txt'} --edns"
     with Told(peer("stored", folder)) as served:
         peak = float(str(h.load(served, f"{LOAD} {asked} --seconds 1")["rate"]))
-        options = f"{asked} --sockets 8 --rate {peak / 2:.0f} --seconds {RELOAD_SECONDS} --timeout 3"
-        calm = h.load(served, options)
-        with _loaded(served, options) as generator:
+        options = f"{asked} --sockets 8 --rate {peak / 2:.0f} --timeout 3 --seconds"
+        calm = h.load(served, f"{options} {RELOAD_SECONDS / 2}")
+        with _loaded(served, f"{options} {RELOAD_SECONDS}") as generator:
             began, times = time.monotonic(), []
             for number in range(RELOADS):
                 zone.write_text(text.replace("hostmaster 1 ", f"hostmaster {number + 2} "))

@@ -140,7 +140,7 @@ def wait_for_answer(port: int, seconds: float = 120) -> None:
 def warm(port: int, folder: Path, load: str) -> None:
     """Asks every name once: one socket goes through the list, as long as a slow server needs."""
     if load:
-        how = "--edns --sockets 1 --in-flight 64 --warmup 0 --seconds 2 --names"
+        how = "--edns --sockets 1 --in-flight 64 --warmup 0 --seconds 1 --names"
         command = [load, f"127.0.0.1:{port}", *how.split(), str(folder / "asked.txt")]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
