@@ -1,6 +1,10 @@
 """Snapshots: differences to what each client has, whatever is lost, near only, within the budget."""
 
+import json
 import random
+import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +24,7 @@ class Follower:
         self.game, self.peer, self.dice = game, peer, random.Random(seed)
         self.loss, self.ack_loss = loss, ack_loss
         self.replica = Replica(snapshots, lambda: game.now)
-        self.bytes, self.taken = [], []
+        self.bytes, self.data, self.taken = [], [], []
 
     def poll(self):
         got, self.peer.got = self.peer.got, []
@@ -30,6 +34,7 @@ class Follower:
                 snapshot = self.replica.receive(data)
                 assert snapshot is not None, "a snapshot was refused"
                 self.taken.append(snapshot)
+                self.data.append(data)
         ack = self.replica.feedback()
         if ack and self.dice.random() >= self.ack_loss:
             feedback_of(self.peer).take(ack, self.game.now)
@@ -242,6 +247,45 @@ def test_two_teleports_within_a_round_trip_are_both_told(game, arena, peers):
 
     play(game, arena, ships, [follower], move, 1.0)
     assert [s.tick for s in follower.taken if s.teleported] == [33, 39]
+
+
+PAGE = Path(__file__).parents[3] / "examples/game/page/snapshot.js"
+READ = """
+import { createInterface } from "node:readline";
+import { Replica } from "./snapshot.mjs";
+const replica = new Replica();
+for await (const line of createInterface({ input: process.stdin })) {
+  const made = replica.receive(Uint8Array.from(Buffer.from(line, "hex")));
+  console.log(JSON.stringify([...made.jumped]));
+}
+"""
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+def test_the_page_tells_the_same_teleports_as_python(game, arena, peers, tmp_path):
+    from examples.game.server import ships as arenas_own
+
+    ships = Snapshots(**arenas_own.fields, hz=20)
+    all_ships = [ships.add(arena) for _ in range(4)]
+    follower = Follower(game, peers[0], ships, loss=0.3, ack_loss=0.5, seed=9)
+    dice = random.Random(10)
+
+    def move(tick):
+        for ship in all_ships:
+            ship.x += 1
+            if dice.random() < 0.03:
+                ship.x, ship.teleport = ship.x - 100, True
+
+    play(game, arena, ships, [follower], move, 20.0)
+    (tmp_path / "snapshot.mjs").write_text(PAGE.read_text())
+    (tmp_path / "read.mjs").write_text(READ)
+    lines = "".join(data.hex() + "\n" for data in follower.data)
+    done = subprocess.run(
+        ["node", "read.mjs"], input=lines, capture_output=True, text=True, cwd=tmp_path, timeout=60
+    )
+    told = [set(json.loads(line)) for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and told == [s.teleported for s in follower.taken], done.stderr
+    assert sum(map(len, told)) > 50
 
 
 def test_all_kinds_of_fields_travel(game, arena, peers):
