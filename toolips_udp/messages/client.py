@@ -1,6 +1,6 @@
 """Client: runs operations, sends and gets messages. Lives on the loop that `connect` was called on.
 
-Above the connection, messages and listeners.
+Above its link (`joining.py`), messages and listeners.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from . import frames
-from .connection import Connection
 from .errors import NotConnected
 from .frames import Done, Failed, Operation, Result, Text
 from .hearing import Hearing
 from .history import History
+from .joining import Joining
 from .listeners import Listeners, in_order
 from .log import Lines
 from .message import Message, PendingMessage
@@ -29,7 +29,7 @@ _SWEEP = 0.02
 """Seconds between two looks for questions whose time is over."""
 
 
-class Client(Connection):
+class Client(Joining):
     """A connection to a server. `await connect()` opens it, `await close()` ends it; `async with` does both.
 
     `address` is `"host:port"` (UDP), `"ws://host:port"` (WebSocket) or a running server object of this process.

@@ -1,4 +1,4 @@
-"""Connection: a client's link to its server: opened, logged in, kept alive, opened anew, ended. Below the client.
+"""Joining: a client's link to its server: opened, logged in, kept alive, opened anew, ended. Below the client.
 
 Above the protocol and the carriers. Who derives from it says what is done with what arrives.
 """
@@ -24,8 +24,8 @@ _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between attempts to connect again."""
 
 
-class Connection:
-    """One client's connection, as `Client` says. `_take` takes the frames that come."""
+class Joining:
+    """What a `Client` is to its server; who derives from it takes the frames that come in `_take`."""
 
     def __init__(
         self,
