@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from array import array
 from pathlib import Path
 
 import harness as h
@@ -109,10 +110,13 @@ class Client(threading.Thread):
             each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
             each.connect(("127.0.0.1", port))
             each.setblocking(False)
-        self.sent: list[float] = []
+        self.sent = array("d")
         """When request n left."""
-        self.replies: dict[int, tuple[float, int]] = {}
-        """Request number: when its reply came, and from which process."""
+        self.heard = array("d")
+        """When its reply came; 0.0: not yet."""
+        self.by = array("i")
+        """Which process it came from."""
+        self.answered = 0
         self.wrong = 0
         self.refused = 0
         self.over = threading.Event()
@@ -130,13 +134,19 @@ class Client(threading.Thread):
         while not self.over.is_set():
             due = int((time.monotonic() - began) * self.rate)
             for _ in range(min(due - number, 256)):
-                self.sent.append(time.monotonic())
-                try:
-                    self.sockets[number % len(self.sockets)].send(b"%d" % number)
-                except OSError:
-                    self.refused += 1
+                self.ask(number)
                 number += 1
             self._take(0.0005)
+
+    def ask(self, number: int) -> None:
+        """Send request `number`, the next one."""
+        self.sent.append(time.monotonic())
+        self.heard.append(0.0)
+        self.by.append(0)
+        try:
+            self.sockets[self.socket_of(number)].send(b"%d" % number)
+        except OSError:
+            self.refused += 1
 
     def _take(self, wait: float) -> None:
         for fd, _ in self._poll.poll(wait):
@@ -148,19 +158,21 @@ class Client(threading.Thread):
                     break
                 pid, _, number = data.partition(b" ")
                 at = int(number)
-                if at in self.replies or not 0 <= at < len(self.sent):
+                if not 0 <= at < len(self.sent) or self.by[at]:
                     self.wrong += 1
-                self.replies[at] = (time.monotonic(), int(pid))
+                    continue
+                self.heard[at], self.by[at] = time.monotonic(), int(pid)
+                self.answered += 1
 
     def stop(self, grace: float = 1.0) -> None:
         self.over.set()
         self.join()
         end = time.monotonic() + grace
-        while len(self.replies) < len(self.sent) and time.monotonic() < end:
+        while self.answered < len(self.sent) and time.monotonic() < end:
             self._take(0.01)
 
     def lost(self) -> list[int]:
-        return [n for n in range(len(self.sent)) if n not in self.replies]
+        return [number for number, pid in enumerate(self.by) if not pid]
 
     def close(self) -> None:
         self._poll.close()
@@ -173,13 +185,12 @@ def peak(port: int, seconds: float = 1.0) -> float:
     client = Client(port, 0)
     number, end, began = 0, time.monotonic() + seconds, time.monotonic()
     while time.monotonic() < end:
-        while number - len(client.replies) < 64:
-            client.sent.append(time.monotonic())
-            client.sockets[number % len(client.sockets)].send(b"%d" % number)
+        while number - client.answered < 64:
+            client.ask(number)
             number += 1
         client._take(0.01)
     client.close()
-    return len(client.replies) / (time.monotonic() - began)
+    return client.answered / (time.monotonic() - began)
 
 
 def pin_here() -> None:

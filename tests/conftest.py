@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import HealthCheck, settings
 
-from toolips_udp import UDP, start, transports
+from toolips_udp import UDP, asking, start, transports
 from toolips_udp.counters import DROPS
 
 # the same examples on every machine, and no clock: a test must not fail because others use the processor
@@ -26,6 +26,8 @@ settings.register_profile(
     "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
+# for the same reason a request waits for more than the second of its default; those that nobody answers say how long
+asking.request.__defaults__ = (10.0, 0)
 
 
 def free_port():
@@ -95,7 +97,7 @@ def nothing_left(libuv_is_up):
     gc.collect()
     threads, files = set(threading.enumerate()), descriptors()
     yield
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     while True:
         gc.collect()
         left = [t.name for t in threading.enumerate() if t not in threads and t.is_alive()]
@@ -138,7 +140,7 @@ def server(nothing_left, request):
 class Peer(socket.socket):
     """A client with a socket of its own: `ask` sends and returns the answer."""
 
-    def __init__(self, to, timeout=2.0):
+    def __init__(self, to, timeout=10.0):
         super().__init__(to.family, socket.SOCK_DGRAM)
         self.to = to
         self.settimeout(timeout)
@@ -155,7 +157,7 @@ class Peer(socket.socket):
         except TimeoutError:
             return True
         finally:
-            self.settimeout(2.0)
+            self.settimeout(10.0)
 
 
 @pytest.fixture
@@ -163,7 +165,7 @@ def peer():
     """`peer(address)` is a client of that server, closed at the end."""
     made = []
 
-    def make(to, timeout=2.0):
+    def make(to, timeout=10.0):
         made.append(Peer(to, timeout))
         return made[-1]
 
@@ -176,7 +178,7 @@ def peer():
 def eventually():
     """Wait until a condition holds, or fail. For what another thread does soon."""
 
-    def wait(condition, within=3.0):
+    def wait(condition, within=20.0):
         end = time.monotonic() + within
         while not condition():
             assert time.monotonic() < end, "did not happen in time"

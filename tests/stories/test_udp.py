@@ -141,7 +141,7 @@ def test_a_ud8_a_bound_port_is_a_bind_error_that_names_the_address(server, trans
     begin = time.monotonic()
     with pytest.raises(BindError) as caught:
         start(UDP, SimpleNamespace(main=handler(lambda c: None)), address, transport=transport)
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5
     assert str(address) in str(caught.value) and "Fix:" in str(caught.value)
     assert isinstance(caught.value, OSError) and caught.value.errno
 
@@ -280,7 +280,7 @@ def test_a_ud23_fifty_requests_at_once_and_a_timeout_without_a_server(server, tr
         begin = time.monotonic()
         with pytest.raises(TimeoutError, match="no answer"):
             request("x", Address.of(silent.getsockname()), timeout=0.2)
-        assert 0.2 <= time.monotonic() - begin < 1
+        assert 0.2 <= time.monotonic() - begin < 5
     with pytest.raises(TimeoutError):
         request("x", Address.of(("127.0.0.1", 9)), timeout=0.1)
 

@@ -54,7 +54,7 @@ def test_datagrams_pass_both_ways_and_take_the_time_of_the_knobs(echo, caller):
         began = time.monotonic()
         caller.sendto(b"hello", tuple(proxy.address))
         assert caller.recvfrom(100) == (b"hello", tuple(proxy.address))
-        assert 0.05 <= time.monotonic() - began < 1.0
+        assert 0.05 <= time.monotonic() - began < 5.0
 
 
 def test_each_client_has_its_own_way_to_the_server(echo):

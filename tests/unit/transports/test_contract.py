@@ -20,7 +20,7 @@ class RealClient:
     def send(self, data, to):
         self.sock.sendto(data, to.sockaddr())
 
-    def receive(self, timeout=2.0):
+    def receive(self, timeout=10.0):
         self.sock.settimeout(timeout)
         return self.sock.recv(65536)
 
@@ -37,7 +37,7 @@ class InMemory:
     def send(self, data, to):
         self.client.send(data, to)
 
-    def receive(self, timeout=2.0):
+    def receive(self, timeout=10.0):
         return self.client.receive_from(timeout)[0]
 
     def close(self):
