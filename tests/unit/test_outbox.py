@@ -8,7 +8,7 @@ from toolips_udp._native import streams as native
 from toolips_udp.address import Address
 from toolips_udp.connections import streaming
 from toolips_udp.counters import SIZE, WORDS
-from toolips_udp.transports.stream import StreamLimits
+from toolips_udp.transports.stream_limits import StreamLimits
 
 
 class Loop:

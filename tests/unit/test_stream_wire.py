@@ -16,7 +16,7 @@ from toolips_udp._native import streams as native
 from toolips_udp.address import Address
 from toolips_udp.counters import SIZE
 from toolips_udp.transports.framing import Line
-from toolips_udp.transports.stream import StreamLimits
+from toolips_udp.transports.stream_limits import StreamLimits
 
 BIG = bytes(range(256)) * 16384  # 4 MiB: more than the kernel takes at once
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..address import Address
 from ..errors import StartError, missing_extra
-from ..servers.base import bind_error
+from ..servers.holder import bind_error
 from .asgi import asgi
 from .listen import split
 

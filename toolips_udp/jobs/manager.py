@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -18,16 +17,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import WorkerError
+from .closing import close_all, stop_workers
 from .deadlines import Deadlines
 from .job import Job, JobFuture
 from .kinds import ASYNC, check_kind
+from .setups import Setups, set_up
 from .sharing import import_once, keep_value, run_once
-from .worker import MAX_QUEUE, Worker, logger
+from .worker import MAX_QUEUE, Worker
 
 if TYPE_CHECKING:
     from .tasks import LoopThread
 
-_Setups = list[tuple[tuple[str, Any], frozenset[int] | None, Job[Any]]]
 _Name = int | str
 _Loop = asyncio.AbstractEventLoop
 
@@ -55,7 +55,7 @@ class ProcessManager:
 
     def __init__(self, *workers: Worker, loop: _Loop | None = None) -> None:
         self._workers: dict[int, Worker] = {}
-        self._setups: _Setups = []
+        self._setups = Setups()
         self._next_id = 1
         self._lock = threading.RLock()
         self._loop = loop
@@ -63,7 +63,7 @@ class ProcessManager:
         self._closed = False
         self._deadlines = Deadlines()
         self._finalizer = weakref.finalize(
-            self, _close_all, self._workers, self._loop_threads, self._deadlines
+            self, close_all, self._workers, self._loop_threads, self._deadlines
         )
         for worker in workers:
             self.push(worker)
@@ -124,13 +124,12 @@ class ProcessManager:
             id = self._next_id
             if (worker.name or str(id)) in (w.name for w in self._workers.values()):
                 raise ValueError(f"a worker is called {worker.name or str(id)!r} already; names are unique")
-            worker.setups = partial(_setups_of, self._setups, id)
+            worker.setups = partial(self._setups.of, id)
             worker.deadlines = self._deadlines
             worker.open(id, self._loop_for_async)
             self._next_id += 1
             self._workers[id] = worker
-            for job in worker.setups():
-                worker.submit(job, keep=False).add_done_callback(_tell_failed_setup)
+            set_up(worker)
         return worker
 
     def add_workers(
@@ -321,31 +320,15 @@ class ProcessManager:
         and value, for those who want to know that it arrived.
         """
         made = [(("put", name), Job(keep_value, (name, value))) for name, value in values.items()]
-        return self._set_up(workers, made)
+        with self._lock:
+            chosen = list(self) if workers is None else [self[w] for w in workers]
+            return self._setups.run(chosen, made, for_all=workers is None)
 
     def everywhere(self, what: Callable[[], object] | str) -> list[JobFuture[None]]:
         """Run a function, or import a module by name, in each worker, now and in later ones."""
         job: Job[None] = Job(import_once, (what,)) if isinstance(what, str) else Job(run_once, (what,))
-        return self._set_up(None, [(("everywhere", what), job)])
-
-    def _set_up(
-        self, workers: Iterable[_Name] | None, made: list[tuple[tuple[str, Any], Job[None]]]
-    ) -> list[JobFuture[None]]:
         with self._lock:
-            chosen = list(self) if workers is None else [self[w] for w in workers]
-            scope = None if workers is None else frozenset(w.id for w in chosen)
-            futures = []
-            for worker in chosen:
-                for _key, job in made:
-                    future: JobFuture[None] = JobFuture(job, worker)
-                    future.payload = worker.accept(job)
-                    futures.append((worker, future))
-            for key, job in made:
-                self._setups[:] = [old for old in self._setups if (old[0], old[1]) != (key, scope)]
-                self._setups.append((key, scope, job))
-            for worker, future in futures:
-                worker.enqueue(future, keep=False)
-        return [future for _worker, future in futures]
+            return self._setups.run(list(self), [(("everywhere", what), job)], for_all=True)
 
     # The end ----------------------------------------------------------------------------
 
@@ -377,7 +360,7 @@ class ProcessManager:
         self.close(0.5)
 
     def _stop(self, workers: Sequence[Worker], timeout: float) -> None:
-        _stop_workers(workers, timeout)
+        stop_workers(workers, timeout)
         with self._lock:
             for worker in workers:
                 self._workers.pop(worker.id, None)
@@ -385,32 +368,6 @@ class ProcessManager:
 
 def _least_busy(workers: list[Worker]) -> list[Worker]:
     return sorted(workers, key=lambda w: w.waiting)
-
-
-def _setups_of(setups: _Setups, id: int) -> list[Job[Any]]:
-    return [job for _key, scope, job in setups if scope is None or id in scope]
-
-
-def _tell_failed_setup(future: Any) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
-        logger.error("a new worker could not be set up like the others: %s", error)
-
-
-def _stop_workers(workers: Iterable[Worker], timeout: float) -> None:
-    until = time.monotonic() + timeout
-    for worker in workers:
-        worker.begin_close()
-    for worker in workers:
-        worker.end_close(max(0.0, until - time.monotonic()))
-
-
-def _close_all(workers: dict[int, Worker], loop_threads: list[LoopThread], deadlines: Deadlines) -> None:
-    """What is left of a manager that nobody closed, when it is forgotten or the program ends."""
-    _stop_workers(list(workers.values()), 5.0)
-    deadlines.close()
-    workers.clear()
-    while loop_threads:
-        loop_threads.pop().close(1.0)
 
 
 def processes(

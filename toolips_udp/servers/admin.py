@@ -100,7 +100,7 @@ class Admin:
         try:
             self._listener = await asyncio.start_server(self._answer, address.host, address.port, limit=MOST)
         except OSError as error:
-            from .base import bind_error
+            from .holder import bind_error
 
             raise bind_error("the admin listener", address, error) from error
         self.address = Address.of(self._listener.sockets[0].getsockname())

@@ -10,7 +10,6 @@ Modes join through `ModeServer`; mode.py says how.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
 import os
 import socket
@@ -21,14 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 from ..address import Address
 from ..asking import LOOPS
-from ..errors import BindError, StartError
+from ..errors import StartError
 from ..extensions.base import hook
 from ..journal import Journal
 from ..modes import UDP, Mode
 from ..runners.threads import default_size
 from . import systemd
+from .announcing import Announcing
 from .calls import Calls
-from .mode import MODE_CLASSES, Counts, ModeServer
+from .holder import bind_error
+from .mode import MODE_CLASSES, Counts, ModeServer, load_mode
 from .reloading import Reloading
 from .stopping import Stopping, maybe
 from .timers import Timer, Timers
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["MODE_CLASSES", "Counts", "ModeServer", "Server", "Timer"]
 
 
-class Server(Calls, Reloading, Stopping):
+class Server(Announcing, Calls, Reloading, Stopping):
     """A module that is being served. Made by `start` and `serve`.
 
     `address` is the real address of the first mode, `addresses` maps each mode to
@@ -383,34 +384,6 @@ class Server(Calls, Reloading, Stopping):
         if self.settings.pin:
             pin_to(self.settings.pin[0])
 
-    def _tell_systemd(self) -> None:
-        if left := systemd.left_over():
-            text = f"systemd passed sockets that this server does not serve: {', '.join(left)}. Fix: the addresses"
-            self.journal.say(logging.WARNING, text)
-        systemd.notify("READY=1", f"STATUS={self._start_line()}")
-        pause = systemd.watchdog_pause()
-        if pause is not None:
-            self.every(pause, self._feed_watchdog)
-
-    def _feed_watchdog(self) -> None:
-        systemd.notify("WATCHDOG=1")
-
-    def _announce(self) -> None:
-        self.journal.announce(self._start_line())
-
-    def _start_line(self) -> str:
-        found = self.manifest
-        handlers = ([found.called(found.main)] if found.main else []) + list(found.handlers)
-        parts = [
-            f"{mode.mode} {mode.address}" + (f" ({mode.detail})" if mode.detail else "")
-            for mode in self._modes
-        ]
-        line = f"{found.name} serves {', '.join(parts)}"
-        line += f"; handlers: {', '.join(handlers) or 'none'}"
-        if self.extensions:
-            line += f"; extensions: {', '.join(found.called(e) for e in self.extensions)}"
-        return line
-
 
 def pin_to(core: int) -> None:
     """Keep this thread, and those it starts, on one core. `StartError` when that cannot be."""
@@ -424,13 +397,6 @@ def pin_to(core: int) -> None:
         ) from None
 
 
-def load_mode(mode: Mode) -> type[ModeServer]:
-    """The class that serves a mode."""
-    room, _, name = MODE_CLASSES[mode.name].partition(":")
-    found: type[ModeServer] = getattr(importlib.import_module(room), name)
-    return found
-
-
 def new_loop() -> asyncio.AbstractEventLoop:
     """uvloop where there is one."""
     try:
@@ -438,15 +404,3 @@ def new_loop() -> asyncio.AbstractEventLoop:
     except ImportError:
         return asyncio.SelectorEventLoop()
     return uvloop.new_event_loop()
-
-
-def bind_error(what: Mode | str, address: Address, error: OSError) -> BindError:
-    """The error for an address that could not be bound: cause, holder and fix."""
-    from .holder import code_of, explain
-
-    datagram = isinstance(what, Mode) and what.name == "UDP"
-    return BindError(
-        error.errno,
-        f"{what} cannot be served on {address}: {explain(datagram, address, error)}",
-        code=code_of(address, error),
-    )

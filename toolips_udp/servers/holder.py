@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 from ..address import Address
+from ..errors import BindError
+from ..modes import Mode
 
 CODES = {
     errno.EADDRINUSE: "port-in-use",
@@ -69,3 +71,13 @@ def find_holder(datagram: bool, address: Address) -> str | None:
         except OSError:
             continue
     return None
+
+
+def bind_error(what: Mode | str, address: Address, error: OSError) -> BindError:
+    """The error for an address that could not be bound: cause, holder and fix."""
+    datagram = isinstance(what, Mode) and what.name == "UDP"
+    return BindError(
+        error.errno,
+        f"{what} cannot be served on {address}: {explain(datagram, address, error)}",
+        code=code_of(address, error),
+    )

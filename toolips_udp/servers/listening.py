@@ -16,7 +16,8 @@ from ..address import Address
 from ..counters import SIZE, WORDS
 from ..errors import StartError
 from ..pipeline import Pipeline
-from ..transports.stream import Listener, StreamLimits
+from ..transports.stream import Listener
+from ..transports.stream_limits import StreamLimits
 from .choosing import Choosing
 from .mode import ModeServer
 

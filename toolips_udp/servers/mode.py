@@ -18,6 +18,7 @@ later ones gets the port that the first one got.
 
 from __future__ import annotations
 
+import importlib
 import socket
 from collections.abc import Iterator, Mapping, MutableSequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -118,3 +119,10 @@ class Counts(Mapping[str, int]):
 
     def __repr__(self) -> str:
         return repr({word: number for word, number in self.items() if number})
+
+
+def load_mode(mode: Mode) -> type[ModeServer]:
+    """The class that serves a mode."""
+    room, _, name = MODE_CLASSES[mode.name].partition(":")
+    found: type[ModeServer] = getattr(importlib.import_module(room), name)
+    return found

@@ -27,7 +27,8 @@ from ..errors import StartError, ToolipsError
 from ..manifest import read
 from ..modes import UDP, mode_of
 from ..servers import control, options, plain, source
-from ..servers.base import Server, load_mode, new_loop, pin_to
+from ..servers.base import Server, new_loop, pin_to
+from ..servers.mode import load_mode
 from . import hardening, memory
 from .handover import changed, export, restore, settle
 from .link import MOST, Gone, Link

@@ -15,23 +15,23 @@ import struct
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address, AnyAddress
 from ..clients import ClientTable
 from ..clock import Clock, monotonic
 from ..connections.udp import unknown_handler
-from ..counters import DROPS, SIZE, WORDS
+from ..counters import DROPS, SIZE
 from ..typed import Malformed
 from .portable_connection import PortableUDPConnection
+from .portable_counters import NUMBER, Counters
 from .portable_sending import Sending
 
 if TYPE_CHECKING:
     from ..handlers import UDPHandler
     from ..pipeline import Pipeline
 
-NUMBER = {word: number for number, word in enumerate(WORDS)}
 BYTES_IN = NUMBER["bytes_in"]
 KERNEL = NUMBER["kernel"]
 RECEIVE_CALLS = NUMBER["receive_calls"]
@@ -51,28 +51,6 @@ _GONE = {errno.EBADF, getattr(errno, "ENOTSOCK", errno.EBADF)}
 _BATCH_END = (BlockingIOError, InterruptedError)
 
 connection_class = PortableUDPConnection
-
-
-class Counters(Mapping[str, int]):
-    """The counters of an endpoint: a read-only mapping of word to int."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-
-    def __getitem__(self, word: str) -> int:
-        number = NUMBER[word]
-        if word in ("received", "kernel"):
-            self._endpoint.refresh()
-        return self._endpoint.words[number]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(WORDS)
-
-    def __len__(self) -> int:
-        return len(WORDS)
-
-    def __repr__(self) -> str:
-        return repr({word: number for word, number in self.items() if number})
 
 
 class Endpoint(Sending):

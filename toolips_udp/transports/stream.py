@@ -3,7 +3,7 @@
 A `Listener` owns a listening socket that was handed in, makes one connection
 object per client and runs `serve(c)` for it. It knows nothing of handlers:
 `servers/tcp.py` gives it `serve`, and `connections/tcp.py` the class of `c`.
-Imports the ground floor only.
+Imports the ground floor and stream_limits.
 
 The unit of the ledger is a connection: received = handled + drops + in flight.
 
@@ -31,13 +31,13 @@ import os
 import socket
 import ssl
 from array import array
-from collections.abc import Awaitable, Callable, Container, MutableSequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, MutableSequence
 from typing import Any, Protocol
 
 from ..address import Address
 from ..counters import SIZE, WORDS
 from . import proxied
+from .stream_limits import StreamLimits, is_loopback, place_of
 
 log = logging.getLogger("toolips_udp.stream")
 
@@ -62,42 +62,6 @@ ACCEPTS_PER_TURN = 64
 SHED_IDLE_AFTER = 1.0
 """Seconds of silence after which a connection may be closed to make room for a new one."""
 OUT_OF_MEANS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-
-
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """What one client, and all of them together, may cost. Times in seconds, sizes in bytes.
-
-    Every stream transport takes the same object. `idle_timeout` counts while
-    the handler waits for the client and nothing moves; `message_timeout` from
-    the first byte of a message to its last.
-    """
-
-    max_connections: int = 1024
-    max_per_address: int = 128  # IPv6: per /64
-    exempt_loopback: bool = True  # from max_per_address
-    idle_timeout: float = 60.0
-    message_timeout: float = 5.0
-    close_timeout: float = 5.0  # to take what is unsent after the handler ended
-    max_buffer: int = 64 * 1024  # received and unread; above it, reading pauses
-    max_unsent: int = 1024 * 1024  # written and not taken by the client; above it, the client is dropped
-    proxies: Container[str] = ()  # hosts whose connections begin with a PROXYv2 header, and must
-
-    def __post_init__(self) -> None:
-        for name in (
-            "idle_timeout",
-            "message_timeout",
-            "close_timeout",
-            "max_connections",
-            "max_per_address",
-        ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a number above 0")
-
-    @property
-    def sweep_period(self) -> float:
-        """How often the deadlines are looked at: a fifth of the shortest, between 10 ms and 1 s."""
-        return min(1.0, max(0.01, min(self.idle_timeout, self.message_timeout, self.close_timeout) / 5))
 
 
 class Client(Protocol):
@@ -438,24 +402,6 @@ class Listener:
 def address_of(sock: socket.socket) -> Address:
     """The local address of a bound socket."""
     return Address.of(sock.getsockname())
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host`, as the kernel writes it, is this machine."""
-    return host.startswith("127.") or host == "::1"
-
-
-def place_of(host: str) -> str | bytes:
-    """What `max_per_address` counts: an IPv4 address, or the /64 of an IPv6 one.
-
-    >>> place_of("10.1.2.3")
-    '10.1.2.3'
-    >>> place_of("2001:db8::1") == place_of("2001:db8::ffff")
-    True
-    """
-    if ":" not in host:
-        return host
-    return socket.inet_pton(socket.AF_INET6, host.partition("%")[0])[:8]
 
 
 def keep_alive(sock: socket.socket) -> None:

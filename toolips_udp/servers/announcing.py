@@ -1,0 +1,57 @@
+"""What a server says when it serves: its start line, and its words to systemd. Below base.py."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..journal import Journal
+from . import systemd
+
+if TYPE_CHECKING:
+    from ..manifest import Manifest
+    from .mode import ModeServer
+    from .timers import Timer
+
+
+class Announcing:
+    """The part of `Server` that tells of the start."""
+
+    journal: Journal
+    manifest: Manifest
+    extensions: tuple[Any, ...]
+    _modes: list[ModeServer]
+
+    if TYPE_CHECKING:
+
+        def every(self, seconds: float, fn: Callable[[], Any]) -> Timer:
+            """Calls.every."""
+
+    def _tell_systemd(self) -> None:
+        if left := systemd.left_over():
+            text = f"systemd passed sockets that this server does not serve: {', '.join(left)}. Fix: the addresses"
+            self.journal.say(logging.WARNING, text)
+        systemd.notify("READY=1", f"STATUS={self._start_line()}")
+        pause = systemd.watchdog_pause()
+        if pause is not None:
+            self.every(pause, self._feed_watchdog)
+
+    def _feed_watchdog(self) -> None:
+        systemd.notify("WATCHDOG=1")
+
+    def _announce(self) -> None:
+        self.journal.announce(self._start_line())
+
+    def _start_line(self) -> str:
+        found = self.manifest
+        handlers = ([found.called(found.main)] if found.main else []) + list(found.handlers)
+        parts = [
+            f"{mode.mode} {mode.address}" + (f" ({mode.detail})" if mode.detail else "")
+            for mode in self._modes
+        ]
+        line = f"{found.name} serves {', '.join(parts)}"
+        line += f"; handlers: {', '.join(handlers) or 'none'}"
+        if self.extensions:
+            line += f"; extensions: {', '.join(found.called(e) for e in self.extensions)}"
+        return line
