@@ -4,7 +4,9 @@ Closed loop from the C generator; CPU time (user and system) of every process th
 from the kernel, over the replies they counted. What a reply costs depends on how many wait when a
 worker wakes, so the comparison is made twice: with as many requests in flight *for each worker*
 (64 clients with 4 each, times the workers: queues of one length), and with as many *in all*
-(4 each: two workers find half as many). Nothing is pinned but the generator: the workers and
+(4 each: two workers find half as many). Shorter queues make smaller batches, so the second ratio has a control: one
+worker with half as many in flight, each queue as short as theirs. What is left next to that is the price of a second
+process; the rest is the batches. Nothing is pinned but the generator: the workers and
 the generator share the cores, so the figure is CPU per reply, not a rate. As root, a third row: two workers with
 `harden=True`, next to two without, both as `nobody`; and since the list of system calls costs less than the noise of
 that, the CPU time of a datagram sent and received by one thread, before and after it takes the list on. Then: 40
@@ -39,18 +41,21 @@ def cpu(pids: list[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def us_per_reply(workers: int, in_flight: int, **settings: object) -> float:
+def us_per_reply(workers: int, in_flight: int, **settings: object) -> tuple[float, float]:
+    """Microseconds of CPU time of a reply, and replies of a receive call."""
     server = numbered.Supervised(workers, ECHO, **settings)
     try:
         pids = server.pids or [server.process.pid]
-        before, counted = cpu(pids), int(server.ask()["handled"])
+        before, told = cpu(pids), server.ask()
         h.load(SimpleNamespace(port=server.port, process=server.process, pids=pids), LOAD.format(in_flight))
-        return (cpu(pids) - before) * 1e6 / (int(server.ask()["handled"]) - counted)
+        used, now = cpu(pids) - before, server.ask()
+        replies, received = (int(now[word]) - int(told[word]) for word in ("handled", "receive_calls"))
+        return used * 1e6 / replies, replies / received
     finally:
         server.close()
 
 
-def rights() -> dict[str, float]:
+def rights() -> dict[str, tuple[float, float]]:
     """With and without `harden=True`; only root can try."""
     if os.geteuid() != 0:
         return {}
@@ -95,10 +100,14 @@ def list_row() -> list[list[str]]:
     return [["a datagram sent and received, hardened / not", str(cost), "<= 1.03", h.verdict(cost, 1.03)]]
 
 
-def harden_row(found: list[dict[str, float]]) -> list[list[str]]:
+def ratio(found: list[dict[str, tuple[float, float]]], above: str, below: str) -> h.Spread:
+    return h.Spread.of(row[above][0] / row[below][0] for row in found)
+
+
+def harden_row(found: list[dict[str, tuple[float, float]]]) -> list[list[str]]:
     if "two hardened" not in found[0]:
         return []
-    cost = h.Spread.of(row["two hardened"] / row["two as nobody"] for row in found)
+    cost = ratio(found, "two hardened", "two as nobody")
     return [["harden=True / without", str(cost), "<= 1.03", h.verdict(cost, 1.03)]]
 
 
@@ -127,6 +136,14 @@ def sleepers() -> float:
         return time.monotonic() - began
 
 
+def rows_of(name: str, pairs: list[tuple[float, float]]) -> list[list[str]]:
+    costs, fills = (h.Spread.of(column) for column in zip(*pairs, strict=True))
+    return [
+        [f"CPU us per reply: {name}", str(costs), "", ""],
+        [f"replies of a receive call: {name}", str(fills), "", ""],
+    ]
+
+
 def main() -> None:
     h.build()
     h.quiet_warning()
@@ -136,19 +153,20 @@ def main() -> None:
             "one": us_per_reply(1, 4),
             "two, same for each": us_per_reply(2, 8),
             "two, same in all": us_per_reply(2, 4),
+            "one, half of that": us_per_reply(1, 2),
             **rights(),
         }
         for _ in range(rounds)
     ]
-    columns = {name: h.Spread.of(row[name] for row in found) for name in found[0]}
-    each = h.Spread.of(row["two, same for each"] / row["one"] for row in found)
-    in_all = h.Spread.of(row["two, same in all"] / row["one"] for row in found)
+    each, in_all = ratio(found, "two, same for each", "one"), ratio(found, "two, same in all", "one")
+    as_short = ratio(found, "two, same in all", "one, half of that")
     slept = h.Spread.of(sleepers() for _ in range(3))
     table = [
         ["what", "found", "target", ""],
-        *([f"CPU us per reply: {name}", str(spread), "", ""] for name, spread in columns.items()),
+        *(row for name in found[0] for row in rows_of(name, [each[name] for each in found])),
         ["2 workers / 1, same in flight for each", str(each), "<= 1.05", h.verdict(each, 1.05)],
-        ["2 workers / 1, same in flight in all", str(in_all), "", ""],
+        ["2 workers / 1, same in flight in all: shorter queues", str(in_all), "", ""],
+        ["2 workers / 1 with queues as short", str(as_short), "<= 1.05", h.verdict(as_short, 1.05)],
         *harden_row(found),
         *list_row(),
         ["40 packets, 100 ms each, 4 threads: s", str(slept), "<= 1.5", h.verdict(slept, 1.5)],

@@ -31,8 +31,20 @@ class Cluster:
         self.children = [
             dask("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
         ]
+        self.wait_for(int(port))
         for _ in range(2):
             self.add()
+
+    def wait_for(self, port):
+        """A scheduler takes seconds to begin, and on a busy machine many."""
+        end = time.monotonic() + 90
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            except OSError:
+                assert self.children[0].poll() is None, "the scheduler ended"
+                assert time.monotonic() < end, "the scheduler does not listen"
+                time.sleep(0.1)
 
     def add(self):
         worker = "distributed.cli.dask_worker"
@@ -55,7 +67,7 @@ def cluster():
 @pytest.fixture
 def manager(cluster):
     with processes(2, "cluster", address=cluster.address) as pm:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while len({pid for [pid] in (assign(pm, i, new_job(os.getpid), sync=True) for i in (1, 2))}) < 2:
             assert time.monotonic() < end, "the cluster has no two workers"
             time.sleep(0.2)
