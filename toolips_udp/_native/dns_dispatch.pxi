@@ -50,7 +50,7 @@ cdef class Waiting:
 
     def send(self, value):
         cdef PyObject *result = NULL
-        cdef int status
+        cdef int status = 0
         try:
             status = PyIter_Send(self.coro, value, &result)
         except BaseException as error:

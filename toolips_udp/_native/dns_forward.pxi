@@ -126,7 +126,7 @@ cdef class Forwarder:
     def samples(self, int number):
         """The last round-trip times, in seconds."""
         cdef dns_upstream *u = self.find(number)
-        return [u.sample[i] / 1e6 for i in range(min(u.samples, DNS_FORWARD_SAMPLES))]
+        return [u.sample[i] / 1e6 for i in range(min(u.samples, <uint32_t>DNS_FORWARD_SAMPLES))]
 
     @property
     def patience(self):

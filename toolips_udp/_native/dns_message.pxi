@@ -435,7 +435,9 @@ def write_answer(Question q not None, int rcode, int flags, answer=(), authority
     for records in (answer, authority, additional):
         for record in records:
             r = record
-            owner = NULL if r.owner is None else <const uint8_t *>PyBytes_AS_STRING(r.owner)
+            owner = NULL
+            if r.owner is not None:
+                owner = <const uint8_t *>PyBytes_AS_STRING(r.owner)
             if dns_writer_record(&w, owner, r.type, 1, r.ttl, <const uint8_t *>PyBytes_AS_STRING(r.rdata),
                                  len(r.rdata)) == 0:
                 counts[section] += 1
