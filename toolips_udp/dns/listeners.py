@@ -49,6 +49,12 @@ class Listeners:
         self.ending = asyncio.Event()
 
     async def open_all(self, texts: Iterable[str]) -> None:
+        if getattr(self.server, "index", -1) >= 0:  # a worker process: the supervisor holds only the first address
+            raise StartError(
+                f"a service that listens on further addresses ({', '.join(texts)}) is served by one process: "
+                "workers=1, or a server of its own for each address.",
+                code="one-process",
+            )
         for text in texts:
             kinds, address, path = split(text)
             for kind in kinds:
