@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -98,6 +99,33 @@ def _broken(name: str, error: Exception) -> StartError:
     )
 
 
+class Fresh(SourceFileLoader):
+    """Loads the file's text of this moment: a compiled cache may be as old as the last second."""
+
+    def get_code(self, fullname: str) -> Any:
+        """The code of the text, never that of a cache."""
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def import_fresh(name: str) -> ModuleType:
+    """`importlib.import_module` in a process that has not imported `name`, past its compiled cache."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or type(spec.loader) is not SourceFileLoader or name in sys.modules:
+        return importlib.import_module(name)
+    spec.loader = Fresh(name, spec.loader.path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    parent, _, child = name.rpartition(".")
+    if parent:
+        setattr(sys.modules[parent], child, module)
+    return module
+
+
 def _from_path(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file():
@@ -115,6 +143,8 @@ def _from_path(path: Path) -> ModuleType:
         raise StartError(
             f"{str(path)!r} is not Python source. Expected the path of a .py file", code="not-python"
         )
+    if type(spec.loader) is SourceFileLoader:
+        spec.loader = Fresh(name, str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     folder = str(path.parent)

@@ -63,7 +63,8 @@ def wheel(sdist, tmp_path_factory):
     """Built from the sdist, as an installer does."""
     folder = tmp_path_factory.mktemp("wheel")
     with tarfile.open(sdist) as archive:
-        archive.extractall(folder, filter="data")
+        # `filter` is in 3.11.4 and later
+        archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (tree,) = folder.glob("toolips_udp-*")
     setup(tree, "bdist_wheel", "-d", str(folder))
     (found,) = folder.glob("*.whl")

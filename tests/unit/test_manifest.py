@@ -1,11 +1,13 @@
 """Reading a module: order, names, what counts once."""
 
+import os
+import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from toolips_udp import Extension, MultiHandler, StartError, handler, route
-from toolips_udp.manifest import find, read
+from toolips_udp.manifest import find, import_fresh, read
 
 
 def test_exports_come_in_the_order_of_all_else_of_definition():
@@ -99,3 +101,17 @@ def test_a_misspelt_name_in_all_gets_a_suggestion():
     made.__all__ = ["main_handlr"]
     with pytest.raises(StartError, match="Did you mean 'main_handler'"):
         read(made)
+
+
+def test_a_module_changed_within_a_second_is_not_taken_from_its_compiled_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "changed_soon.py"
+    file.write_text("VERSION = 1\n")
+    stamp = file.stat().st_mtime_ns
+    __import__("changed_soon")  # writes the cache
+    file.write_text("VERSION = 2\n")
+    os.utime(file, ns=(stamp, stamp))
+    for fresh in (lambda: import_fresh("changed_soon"), lambda: find(str(file))):
+        del sys.modules["changed_soon"]
+        assert fresh().VERSION == 2

@@ -99,7 +99,7 @@ def load_again(module: Any) -> Manifest:
     sys.modules[name] = fresh
     source.importing = True
     try:
-        _execute(fresh, path)
+        manifests.Fresh(name, path).exec_module(fresh)
         found = manifests.read(fresh)
     except BaseException:
         if before is None:
@@ -111,13 +111,6 @@ def load_again(module: Any) -> Manifest:
         source.importing = False
     found.name = manifests.name_of(module)
     return found
-
-
-def _execute(module: ModuleType, path: str) -> None:
-    """Run the file's text of this moment: a compiled cache may be as old as the last second."""
-    with open(path, "rb") as file:
-        code = compile(file.read(), path, "exec", dont_inherit=True)
-    exec(code, module.__dict__)
 
 
 async def reload_in_place(server: Server) -> list[str]:

@@ -76,7 +76,7 @@ def load(source: dict[str, Any]) -> ModuleType:
             return sys.modules["__main__"]
         if "path" in source:
             return manifest.find(source["path"])  # type: ignore[no-any-return]
-        return importlib.import_module(source["name"])
+        return manifest.import_fresh(source["name"])
     finally:
         importing = False
 
