@@ -17,6 +17,7 @@ import dns.rrset
 import pytest
 
 import toolips_udp
+from tests.conftest import free_port
 from toolips_udp import dns as ours
 
 
@@ -27,8 +28,8 @@ class Upstream:
         self.says = says
         self.asked, self.asked_by_tcp, self.ports = [], [], set()
         self.udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.udp.bind(("127.0.0.1", 0))
-        self.port = self.udp.getsockname()[1]
+        self.port = free_port()
+        self.udp.bind(("127.0.0.1", self.port))
         self.tcp = socket.create_server(("127.0.0.1", self.port))
         self.threads = [threading.Thread(target=run, daemon=True) for run in (self.serve_udp, self.serve_tcp)]
 
