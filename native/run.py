@@ -3,6 +3,11 @@
     python native/run.py test [NAME...]      C tests under ASan and UBSan
     python native/run.py replay [NAME...]    every fuzz target over its corpus, with any C compiler
     python native/run.py fuzz --seconds 60   every target with libFuzzer; the time is shared among them
+    python native/run.py fuzz enet --seconds 900 --ledger    one target for 15 minutes, written down in
+                                             tests/ledger.jsonl with the datagrams that it took
+
+An execution is one input. An input of `enet` holds many datagrams: its target prints how many, the ledger
+line has them as `datagrams`, and `python tests/ledger.py` adds them up.
 
 `native/tests/test_NAME.c` is a test: a program that returns 0. `native/fuzz/fuzz_NAME.c`
 is a target, its seeds are `native/fuzz/corpus/NAME/`, its dictionary `native/fuzz/NAME.dict`.
@@ -194,7 +199,7 @@ def main() -> int:
     failed = 0
     if options.what == "fuzz":
         with_clang()
-        each = max(1, options.seconds * 2 // max(1, len(chosen)))
+        each = max(1, options.seconds * 2 // max(2, len(chosen)))  # two run at a time
         with ThreadPoolExecutor(2) as pool:
             for line in pool.map(lambda name: fuzz(name, each), chosen):
                 inside = f"{line['datagrams']:>12,} datagrams  " if "datagrams" in line else ""

@@ -3,7 +3,7 @@
     python tests/ledger.py          sums per kind and target
 
 A line holds commit, when, kind (fuzz, soak, farm), target, executions or seeds,
-corpus hash and result. Release figures are read from here.
+datagrams where an execution holds many, corpus hash and result. Release figures are read from here.
 """
 
 from __future__ import annotations
@@ -47,14 +47,18 @@ def next_seed() -> int:
 
 def main() -> None:
     sums: Counter[tuple[str, str]] = Counter()
+    datagrams: Counter[tuple[str, str]] = Counter()
     bad = []
     for line in lines():
         amount = line.get("executions", line.get("seeds", 0))
-        sums[str(line["kind"]), str(line["target"])] += int(str(amount))
+        which = str(line["kind"]), str(line["target"])
+        sums[which] += int(str(amount))
+        datagrams[which] += int(str(line.get("datagrams", 0)))
         if line["result"] != "ok":
             bad.append(line)
     for (kind, target), total in sorted(sums.items()):
-        print(f"{kind:6} {target:24} {total:>16,}")
+        inside = datagrams[kind, target]
+        print(f"{kind:6} {target:24} {total:>16,}" + (f"  {inside:>16,} datagrams" if inside else ""))
     for line in bad:
         print("not ok:", json.dumps(line))
 
