@@ -25,7 +25,7 @@ from ..extensions.base import hook
 from ..journal import Journal
 from ..modes import UDP, Mode
 from ..runners.threads import default_size
-from . import systemd
+from . import doors, systemd
 from .announcing import Announcing
 from .calls import Calls
 from .holder import bind_error
@@ -306,31 +306,10 @@ class Server(Announcing, Calls, Reloading, Stopping):
         for mode in self._modes:
             await mode.open()
 
-    def _admin_address(self) -> Address:
-        try:
-            return Address.resolve(self.settings.admin, datagram=False)
-        except ValueError as error:
-            raise StartError(f"admin={self.settings.admin!r}: {error}", code="bad-address") from None
-
     async def _open_doors(self) -> None:
         """The admin listener and the control socket."""
-        if self.settings.admin is not None:
-            from .admin import Admin
-
-            self.admin = Admin(self)
-            self.at_stop(self.admin.close)
-            await self.admin.open(self._admin_address())
-        if self.settings.control and hasattr(socket, "AF_UNIX"):
-            from .control import Control
-
-            self.control = Control(self)
-            self.at_stop(self.control.close)
-            try:
-                await self.control.open()
-            except (OSError, StartError) as error:
-                self.journal.say(
-                    logging.WARNING, f"no control socket, so commands cannot find this server: {error}"
-                )
+        await doors.open_admin(self)
+        await doors.open_control(self)
 
     def __enter__(self) -> Server:
         return self

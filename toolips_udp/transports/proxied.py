@@ -7,6 +7,7 @@ can be forged. The twin of `native/dns_proxied.c`. Imports the ground floor.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import NamedTuple
 
@@ -55,6 +56,25 @@ def read(data: bytes) -> Header | None:
     host = socket.inet_ntop(number, data[LEAST : LEAST + length])
     port = int.from_bytes(data[LEAST + 2 * length : LEAST + 2 * length + 2], "big")
     return Header(size, Address(host.removeprefix("::ffff:") if "." in host else host, port))
+
+
+async def take(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Header | None:
+    """The header at the beginning of a connection, and not one octet more: what follows is its owner's to read.
+
+    None when it is none. `OSError` when it does not come whole.
+    """
+    data = await _exactly(loop, sock, LEAST)
+    return read(data + await _exactly(loop, sock, rest_of(data) or 0))
+
+
+async def _exactly(loop: asyncio.AbstractEventLoop, sock: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = await loop.sock_recv(sock, size - len(data))
+        if not more:
+            raise ConnectionResetError("ended within its PROXYv2 header")
+        data += more
+    return data
 
 
 def header(client: Address, to: Address | None = None, *, stream: bool = False) -> bytes:

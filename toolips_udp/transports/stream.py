@@ -27,7 +27,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import socket
 import ssl
 from array import array
@@ -37,6 +36,7 @@ from typing import Any, Protocol
 from ..address import Address
 from ..counters import SIZE, WORDS
 from . import proxied
+from .spare import Spare
 from .stream_limits import StreamLimits, is_loopback, place_of
 
 log = logging.getLogger("toolips_udp.stream")
@@ -122,7 +122,7 @@ class Listener:
         self._connect = connect
         self._serve = serve
         self._per_address: dict[str | bytes, int] = {}
-        self._spare = -1
+        self._spare = Spare()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._pause: asyncio.TimerHandle | None = None
@@ -140,7 +140,7 @@ class Listener:
         self._loop = loop
         self.sock.setblocking(False)
         keep_alive(self.sock)
-        self._spare = os.open(os.devnull, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._spare.keep()
         loop.add_reader(self.sock.fileno(), self.accept)
         self._sweep_later()
 
@@ -185,9 +185,7 @@ class Listener:
             c.drop(STOPPING)
             if c.task is not None:
                 c.task.cancel()
-        if self._spare >= 0:
-            os.close(self._spare)
-            self._spare = -1
+        self._spare.give()
         self.sock.close()
 
     # -- accepting ---------------------------------------------------------
@@ -271,13 +269,11 @@ class Listener:
         """A proxy says for whom it connects: that client's place counts from now on. A word refuses it."""
         try:
             async with asyncio.timeout(self.limits.message_timeout):
-                data = await self._exactly(client, proxied.LEAST)
-                data += await self._exactly(client, proxied.rest_of(data) or 0)
+                header = await proxied.take(self.loop, client)
         except TimeoutError:
             return STALE
         except OSError:
             return MALFORMED
-        header = proxied.read(data)
         if header is None:
             return MALFORMED
         if header.client is None:
@@ -293,16 +289,6 @@ class Listener:
         c.address = header.client
         self._per_address[place] = held + 1
         return None
-
-    async def _exactly(self, client: socket.socket, size: int) -> bytes:
-        """So many octets and no more, for what follows is not ours to read. `OSError` when they do not come."""
-        data = b""
-        while len(data) < size:
-            more = await self.loop.sock_recv(client, size - len(data))
-            if not more:
-                raise ConnectionResetError("ended within its PROXYv2 header")
-            data += more
-        return data
 
     async def _open(self, c: Any, client: socket.socket) -> bool:
         seconds = self.limits.message_timeout if self.tls else None
@@ -365,26 +351,19 @@ class Listener:
         """
         if error.errno not in OUT_OF_MEANS:
             log.warning("%s: accept failed: %s", self.address, error)
-        elif error.errno in (errno.EMFILE, errno.ENFILE) and self._spare >= 0:
-            os.close(self._spare)
-            self._spare = -1
-            try:
-                self._refuse(self.sock.accept()[0], SHED)
-            except OSError:
-                pass
+        elif error.errno in (errno.EMFILE, errno.ENFILE) and self._spare.give():
             with contextlib.suppress(OSError):
-                self._spare = os.open(os.devnull, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+                self._refuse(self.sock.accept()[0], SHED)
+            kept = self._spare.keep()
             self._shed_an_idle_one()
-            if self._spare >= 0:
+            if kept:
                 return
         self.loop.remove_reader(self.sock.fileno())
         self._pause = self.loop.call_later(0.1, self._accept_again)
 
     def _accept_again(self) -> None:
         self._pause = None
-        if self._spare < 0:
-            with contextlib.suppress(OSError):
-                self._spare = os.open(os.devnull, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._spare.keep()
         self.loop.add_reader(self.sock.fileno(), self.accept)
 
     # -- deadlines ---------------------------------------------------------
