@@ -60,7 +60,7 @@ def find(module: Any) -> Any:
     text = str(module)
     if text in sys.modules:
         return sys.modules[text]
-    if text.endswith(".py") or "/" in text or isinstance(module, Path):
+    if text.endswith(".py") or "/" in text or text in (".", "..") or isinstance(module, Path):
         return _from_path(Path(text))
     if not all(part.isidentifier() for part in text.split(".")):
         raise StartError(
@@ -68,7 +68,7 @@ def find(module: Any) -> Any:
             code="no-such-module",
         )
     try:
-        return importlib.import_module(text)
+        found = importlib.import_module(text)
     except ToolipsError:
         raise
     except Exception as error:
@@ -79,6 +79,19 @@ def find(module: Any) -> Any:
                 code="no-such-module",
             ) from None
         raise _broken(text, error) from error
+    if getattr(found, "__file__", None) is None and hasattr(found, "__path__"):  # a namespace package
+        raise _folder(Path(next(iter(found.__path__))))
+    return found
+
+
+def _folder(path: Path) -> StartError:
+    """What to say of a folder where a module was expected: which of its files could be meant."""
+    have = sorted(file.name for file in path.glob("*.py") if file.name != "__init__.py")
+    return StartError(
+        f"{str(path)!r} is a folder, and what is served is a module. Found in it: {', '.join(have) or 'no .py file'}. "
+        "Fix: give the path of a .py file, or go into the folder and give a module's name",
+        code="no-such-module",
+    )
 
 
 def _broken(name: str, error: Exception) -> StartError:
@@ -128,6 +141,8 @@ def import_fresh(name: str) -> ModuleType:
 
 def _from_path(path: Path) -> ModuleType:
     path = path.resolve()
+    if path.is_dir():
+        raise _folder(path)
     if not path.is_file():
         raise StartError(f"there is no file {str(path)!r} to serve", code="no-such-file")
     for known in list(sys.modules.values()):

@@ -67,6 +67,7 @@ COMMANDS = {
     "a misspelt command": ["rnu", "echo.py"],
     "a file to run that is not there": ["run", "nowhere.py"],
     "a module to run that is not there": ["run", "nowhere_at_all"],
+    "a folder to run": ["run", "."],
     "a misspelt flag's value": ["lag", "--to", "127.0.0.1:9", "--up", "wify"],
     "a port beyond the last": ["send", "127.0.0.1:99999", "x"],
     "no port": ["send", "127.0.0.1", "x"],

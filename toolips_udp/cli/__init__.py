@@ -42,10 +42,8 @@ class Parser(argparse.ArgumentParser):
         if stranger:
             hint = suggestion(stranger[1], self._option_string_actions)
             message = f"there is no flag {stranger[1]}.{hint}"
-        print(
-            f"{self.prog}: {message.rstrip('.')}. Fix: {self.prog} --help tells what there is",
-            file=sys.stderr,
-        )
+        message += "" if message.endswith((".", "?")) else "."
+        print(f"{self.prog}: {message} Fix: {self.prog} --help tells what there is", file=sys.stderr)
         raise SystemExit(USAGE)
 
 

@@ -64,6 +64,11 @@ SETTINGS = (
     *SERVING,
     *CONNECTING,
 )
+OF_A_BARE_SERVER = (
+    *("token", "minimum_version", "secure", "max_message"),
+    *("hide_token", "token_length", "token_choices", "log_level"),
+)
+"""What a server in a module was made with. A flag that could change nothing is refused, not forgotten."""
 SHORT = {
     "t": "token",
     "a": "address",
@@ -128,8 +133,10 @@ def _server(options: argparse.Namespace, name: str, level: int) -> Server:
 
     if name:
         found = _find(name)
-        if options.sources["token"] == "flag":
-            raise SettingError(f"the server in {name} has its token already. Fix: leave out --token")
+        for key in OF_A_BARE_SERVER:
+            if options.sources[key] == "flag":
+                flag = "--" + key.replace("_", "-")
+                raise SettingError(f"the server in {name} says its {flag} itself. Fix: leave out {flag}")
         return found
     return Server(
         options.token,

@@ -96,6 +96,28 @@ def test_a_module_that_raises_is_told_with_its_own_file_and_line(source, line, w
         assert "toolips_udp/cli" not in said and "importlib" not in said
 
 
+@pytest.mark.parametrize("given", ["{folder}", "./{folder}"])
+@pytest.mark.parametrize("command", ["run", "routes"])
+def test_a_folder_is_told_from_a_module_and_its_files_are_named(command, given, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / f"a_project_{command}_{len(given)}"
+    folder.mkdir()
+    (folder / "hello.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([command, given.format(folder=folder.name)]) == 3
+    said = capsys.readouterr().err
+    assert f"[no-such-module] {str(folder)!r} is a folder" in said and "Found in it: hello.py" in said
+
+
+@pytest.mark.parametrize(
+    "flag", ["--token=x", "--secure", "--max-message=9", "--minimum-version=9", "--hide-token", "--log-level=error"]
+)
+def test_a_flag_that_a_module_with_its_own_server_would_ignore_is_refused(flag, tmp_path, capsys):
+    path = tmp_path / "control_of_its_own.py"
+    path.write_text("from toolips_udp import messages\nserver = messages.Server('test')\n")
+    assert cli.main(["messages", "serve", str(path), flag]) == 2
+    assert f"says its {flag.partition('=')[0]} itself" in capsys.readouterr().err
+
+
 def test_only_the_asked_command_is_imported():
     code = (
         "import sys; from toolips_udp.cli import main; main(['doctor', '--json']);"
