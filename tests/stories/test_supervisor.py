@@ -1,5 +1,7 @@
 """Many workers on one port: what the supervisor promises, on real processes."""
 
+import logging
+import logging.handlers
 import os
 import signal
 import socket
@@ -550,6 +552,45 @@ def test_the_loop_of_a_hardened_supervisor_has_given_up_its_rights_and_still_rep
     assert not set(running.pids) & set(before)
     assert peer(running.address, timeout=10).ask(b"echo") == b"echo"
     assert subprocess.run(["true"]).returncode == 0  # this thread is not the supervisor's
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
+def test_the_loop_of_a_hardened_supervisor_sees_only_its_own_files_and_goes_on_logging(
+    server, peer, module, tmp_path_factory, eventually, monkeypatch
+):
+    logs, foreign, run = (tmp_path_factory.mktemp(name) for name in ("logs", "foreign", "run"))
+    monkeypatch.setenv("TOOLIPS_UDP_RUNTIME", str(run))
+    (foreign / "file").write_text("12345")
+    kept = logging.handlers.RotatingFileHandler(logs / "server.log", maxBytes=1, backupCount=3)
+    logging.getLogger("toolips_udp").addHandler(kept)
+    try:
+        running = server(module=str(module), workers=2, user="nobody", harden=True, control=True)
+        assert running._from_outside(_read(module)).startswith("\nimport asyncio")
+        assert running._from_outside(_read("/etc/passwd"))
+        for path in (foreign / "file", logs / ".." / foreign.name / "file"):
+            with pytest.raises(PermissionError):
+                running._from_outside(_read(path))
+        with pytest.raises(PermissionError):
+            running._from_outside(_make(foreign / "new"))
+        with pytest.raises(PermissionError):
+            running._from_outside(_make(module.parent / "new"))  # read, not written
+        os.kill(running.pids[0], signal.SIGKILL)  # what it says of that begins a new file
+        eventually(lambda: (logs / "server.log.1").exists(), 20)
+        assert (foreign / "file").read_text() == "12345"  # this thread is not the supervisor's
+        assert list((run / "toolips_udp").iterdir())
+        running.stop()
+        assert running.exit_code == 0 and not list((run / "toolips_udp").iterdir())
+    finally:
+        logging.getLogger("toolips_udp").removeHandler(kept)
+        kept.close()
+
+
+async def _read(path):
+    return Path(path).read_text()
+
+
+async def _make(path):
+    Path(path).write_text("made")
 
 
 async def _own_status():

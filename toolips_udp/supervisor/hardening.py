@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import platform
 import pwd
 import struct
 import sys
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..errors import StartError
 from . import calls
@@ -113,11 +114,11 @@ def harden(*, exec_allowed: bool, readable: Iterable[str] = ("/",), writable: It
     return Hardened(missing, listener)
 
 
-def harden_this_thread() -> list[str]:
-    """The supervisor's loop: no new rights, no capability but to signal its workers, the listed system calls.
+def harden_this_thread(readable: Iterable[str] = ("/",), writable: Iterable[str] = ()) -> list[str]:
+    """The supervisor's loop: no new rights, no capability but to signal its workers, its own files, the listed calls.
 
     For the calling thread only, which starts no programs: another thread starts the workers. What is not
-    listed fails with EPERM. Files stay open to it, for it runs the log handlers of the program it is part of.
+    listed fails with EPERM.
     """
     if sys.platform != "linux":
         return ["no layer of harden=True exists on this system"]
@@ -125,6 +126,9 @@ def harden_this_thread() -> list[str]:
     if _prctl(_PR_SET_NO_NEW_PRIVS, 1) != 0:
         missing.append("no_new_privs is not there")
     _drop_capabilities(keep=1 << _CAP_KILL)
+    why = _restrict_files(readable, writable)
+    if why:
+        missing.append(f"files of the supervisor are not restricted: {why}")
     why, _ = _allow_calls(False, tell=False, loop_runs=True)
     if why:
         missing.append(f"system calls of the supervisor are not restricted: {why}")
@@ -196,13 +200,44 @@ def own_files(module: str | None, given: Iterable[object] = ()) -> tuple[list[st
     folders = [sys.prefix, sys.base_prefix, *(path or "." for path in sys.path), os.getcwd()]
     if module:
         folders.append(os.path.dirname(os.path.abspath(module)))
-    folders += [each for each in given if isinstance(each, str) and os.sep in each and os.path.exists(each)]
+    folders += [
+        each for each in _flat(given) if isinstance(each, str) and os.sep in each and os.path.exists(each)
+    ]
     for name in ("CONFIGURATION_DIRECTORY", "CREDENTIALS_DIRECTORY"):
         folders += filter(None, os.environ.get(name, "").split(":"))
     own = ["/dev/null"]
     for name in ("STATE_DIRECTORY", "CACHE_DIRECTORY", "LOGS_DIRECTORY", "RUNTIME_DIRECTORY"):
         own += filter(None, os.environ.get(name, "").split(":"))
     return [*system, *folders], own
+
+
+def _flat(values: Any) -> list[Any]:
+    """All values, also those in lists and maps."""
+    found = []
+    for value in values:
+        if isinstance(value, dict):
+            found += _flat(value.values())
+        elif isinstance(value, list | tuple):
+            found += _flat(value)
+        else:
+            found.append(value)
+    return found
+
+
+def written_folders() -> list[str]:
+    """The folders of the files that this process writes: a log handler that begins a new file does so there."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        if int(fd) < 3:
+            continue  # nobody begins a new file in place of these
+        try:
+            mode = fcntl.fcntl(int(fd), fcntl.F_GETFL) & os.O_ACCMODE
+            path = os.readlink(f"/proc/self/fd/{fd}")
+        except OSError:
+            continue  # the descriptor of the listing
+        if mode != os.O_RDONLY and os.path.isfile(path):
+            found.add(os.path.dirname(path))
+    return sorted(found)
 
 
 def _allow_calls(exec_allowed: bool, tell: bool, loop_runs: bool = False) -> tuple[str, int]:

@@ -238,9 +238,18 @@ class SupervisedServer(Server):
         if self._thread is None:
             missing = ["the supervisor shares your event loop's thread, which keeps its rights"]
         else:
-            missing = hardening.harden_this_thread()
+            missing = hardening.harden_this_thread(*self._own_files())
         if missing:
             self.journal.say(logging.WARNING, f"harden=True: {'; '.join(missing)}")
+
+    def _own_files(self) -> tuple[list[str], list[str]]:
+        """What the loop may read and write: as a worker, and where the program it is part of keeps logs and sockets."""
+        given = [self.settings[name] for name in KNOWN]
+        read, write = hardening.own_files(getattr(self.manifest.module, "__file__", None), given)
+        write += hardening.written_folders()
+        if self.control is not None and self.control.path is not None:
+            write.append(str(self.control.path.parent))
+        return read, write
 
     def _start_line(self) -> str:
         return f"{super()._start_line()}; {self.workers} workers"

@@ -178,7 +178,7 @@ class Worker:
         if hello["user"]:
             hardening.become(hello["user"])
         if hello["harden"]:
-            read_from, write_to = hardening.own_files(getattr(module, "__file__", None), flat(given.values()))
+            read_from, write_to = hardening.own_files(getattr(module, "__file__", None), given.values())
             missing, self.listener = hardening.harden(
                 exec_allowed=hello["exec"], readable=read_from, writable=write_to
             )
@@ -281,19 +281,6 @@ class Worker:
 def code_of(error: BaseException) -> str:
     """The error's own word, or the one for a module that cannot be loaded."""
     return error.code if isinstance(error, ToolipsError) else "worker-not-started"
-
-
-def flat(values: Any) -> list[Any]:
-    """All values, also those in lists and maps."""
-    found = []
-    for value in values:
-        if isinstance(value, dict):
-            found += flat(value.values())
-        elif isinstance(value, list | tuple):
-            found += flat(value)
-        else:
-            found.append(value)
-    return found
 
 
 def explain(error: BaseException) -> str:
