@@ -217,14 +217,14 @@ def check(rtype: int, wire: bytes) -> None:
         raise FormatError(f"{rrtypes.type_name(rtype)} RDATA has {end - at} octets too many.")
 
 
-_FOLDED = frozenset(COMPRESSED) | {
+FOLDED = frozenset(COMPRESSED) | {
     rrtypes.TYPES[name] for name in "RP AFSDB RT SIG PX NXT NAPTR KX SRV DNAME RRSIG".split()
 }
 
 
 def canonical(rtype: int, wire: bytes) -> bytes:
     """RDATA with its names in lower case where DNSSEC's canonical form has them so (RFC 4034 6.2, 6840 5.1)."""
-    if rtype not in _FOLDED:
+    if rtype not in FOLDED:
         return wire
     made, at, end = [], 0, len(wire)
     for field in _BY_NUMBER[rtype]:

@@ -162,7 +162,7 @@ class Zone:
         self.version += 1
         if found is None:
             node[rtype] = RRset(owner, rtype, ttl, [data])
-        elif data in found.rdatas:
+        elif _place(found, data) is not None:
             found.ttl = min(found.ttl, ttl)
             return False
         else:
@@ -175,11 +175,12 @@ class Zone:
         key = names.fold(owner)
         node = self.nodes.get(key, {})
         found = node.get(rtype)
-        if found is None or data not in found.rdatas:
+        at = _place(found, data) if found is not None else None
+        if found is None or at is None:
             return False
         self._chain = self._hashes = None
         self.version += 1
-        found.rdatas.remove(data)
+        del found.rdatas[at]
         if not found.rdatas:
             del node[rtype]
         return True
@@ -298,6 +299,19 @@ class Zone:
         if not chain:
             return None
         return self.nodes[chain[bisect_left(chain, (label, b"")) - 1][1]][rrtypes.NSEC3]
+
+
+def _place(rrset: RRset, data: bytes) -> int | None:
+    """Where the RRset has this RDATA. Letter case of names in it does not count: compression changes it (RFC 4343)."""
+    if data in rrset.rdatas:
+        return rrset.rdatas.index(data)
+    if rrset.type not in rdata.FOLDED:
+        return None
+    wanted = rdata.canonical(rrset.type, data)
+    for at, known in enumerate(rrset.rdatas):
+        if len(known) == len(data) and rdata.canonical(rrset.type, known) == wanted:
+            return at
+    return None
 
 
 def changes(

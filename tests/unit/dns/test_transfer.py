@@ -179,6 +179,16 @@ def test_a_thousand_random_changes_through_ixfr_end_in_equal_zones():
             assert mirror.digest() == primary.digest() and set(mirror.nodes) == set(primary.nodes)
 
 
+def test_x3_a_removed_record_is_found_whatever_the_letter_case_of_its_names():
+    """Compression takes a name in the letter case in which it stood in the message before (RFC 1035 4.1.4)."""
+    zone = ours.Zone.from_text(text(1, "m 60 MX 5 Mail\nt 60 TXT Mail\n"))
+    owner = {label: names.from_text(f"{label}.e.test.") for label in "mt"}
+    assert not zone.add(owner["m"], rrtypes.MX, 60, b"\0\5\4MAIL\1E\4test\0")
+    assert not zone.remove(owner["m"], rrtypes.MX, b"\0\5\4Mall\1e\4test\0")
+    assert zone.remove(owner["m"], rrtypes.MX, b"\0\5\4mAIL\1E\4test\0")
+    assert not zone.remove(owner["t"], rrtypes.TYPES["TXT"], b"\4mail")
+
+
 @pytest.mark.parametrize(
     "spoil",
     [lambda e: e[1:], lambda e: [*e, e[1]], lambda e: [*e[:-1], (names.from_text("x.other."), 1, 60, bytes(4)), e[-1]],
