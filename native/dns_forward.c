@@ -303,6 +303,8 @@ static int attempt(dns_forward *f, uint32_t number, uint16_t upstream, uint64_t 
     dns_forward_out *out = &f->out[f->outs++];
     out->port = (uint16_t)port;
     out->len = (uint16_t)write_question(u, flight, a, id, out->packet);
+    if (f->tap && f->turn)
+        dns_tap_upstream(f->tap, &u->to, out->packet, out->len, f->turn->wall, 0);
     return 0;
 }
 
@@ -573,7 +575,8 @@ static void answer(dns_forward *f, tudp_turn *turn, const dns_waiter *w, dns_cac
     if (!n)
         return;
     if (f->said)
-        f->said(f->self, f, turn, &client, &q, turn->now - w->came, found.rcode);
+        f->said(f->self, f, turn, &client, &q, turn->now - w->came,
+                &(dns_told){w->packet, out, w->len, n, found.rcode});
     f->count.answered++;
     count(f, TUDP_NATIVE_ANSWERS);
     turn->ops->send(turn, (uint32_t)n, NULL, 0, &w->from, &w->local);

@@ -12,6 +12,7 @@
 #define DNS_FORWARD_H
 
 #include "dns_cache.h"
+#include "dns_tap.h"
 #include "tudp.h"
 
 #define DNS_FORWARD_UPSTREAMS 16
@@ -117,6 +118,13 @@ typedef struct dns_forward_counts {
     uint64_t landed[3];      /* questions that got an answer here, by how many were asked: 1, 2 */
 } dns_forward_counts;
 
+/* One client's message, and the answer that it gets. */
+typedef struct dns_told {
+    const uint8_t *query, *reply;
+    size_t query_len, reply_len;
+    uint16_t rcode;
+} dns_told;
+
 typedef struct dns_forward {
     const dns_forward_calls *calls;
     const dns_server *server;
@@ -124,10 +132,11 @@ typedef struct dns_forward {
     dns_cache *once;         /* for answers that are not kept: those who wait get them */
     /* Told of each answer; may be NULL. `waited`: ns since the question came. */
     void (*said)(void *self, const struct dns_forward *f, const tudp_turn *turn, const dns_client *client,
-                 const dns_query *q, uint64_t waited, uint16_t rcode);
+                 const dns_query *q, uint64_t waited, const dns_told *told);
     /* Whether a CNAME's target is on a list. NULL: there are none. */
     int (*listed)(void *self, uint16_t view, const dns_query *q);
     void *self;
+    dns_tap *tap;            /* is told what goes to upstreams and comes from them; or NULL */
     uint16_t number;         /* among the forwarders of its stage */
     uint16_t answering;      /* the upstream whose reply is being given to those who wait */
     tudp_turn *turn;         /* of the endpoint; NULL: detached */

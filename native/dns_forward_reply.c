@@ -219,6 +219,9 @@ void dns_forward_came(dns_forward *f, tudp_turn *turn, uint16_t port, const uint
     const dns_attempt *a = &flight->attempt[flight->attempts > 1 && flight->attempt[1].port == port &&
                                             flight->attempt[1].use == use];
     int reason = judge(f, flight, a, msg, len, out, &n);
+    if (f->tap && reason != DNS_HANDED_MISMATCH)
+        dns_tap_upstream(f->tap, &f->upstream[p->upstream].to, msg, len,
+                         p->sent[use] ? turn->wall - (turn->now - p->sent[use]) : 0, turn->wall);
     if (reason != DNS_HANDED_MISMATCH)
         measured(f, p, use, turn->now);
     else

@@ -286,8 +286,12 @@ static int answer_parsed(dns_stage *s, const uint8_t *msg, size_t len, int rcode
         s->answers[s->said_source][s->said_rcode & 31]--;
         n = (int)say(s, client, msg, q, DNS_TC, DNS_NOERROR, DNS_EDE_NONE, out);
     }
-    if (s->log && n > 0)
-        dns_log_note(s->log, client, q, wall, s->waited, s->said_source, s->said_rcode, s->said_ede, 0);
+    if (s->noting && n > 0) {
+        if (s->log)
+            dns_log_note(s->log, client, q, wall, s->waited, s->said_source, s->said_rcode, s->said_ede, 0);
+        if (s->tap)
+            dns_tap_answer(s->tap, client, msg, len, out, (size_t)n, wall - s->waited, wall);
+    }
     return n;
 }
 
@@ -410,14 +414,17 @@ static int listed(void *self, uint16_t id, const dns_query *q)
 }
 
 static void said(void *self, const dns_forward *f, const tudp_turn *turn, const dns_client *client, const dns_query *q,
-                 uint64_t waited, uint16_t rcode)
+                 uint64_t waited, const dns_told *told)
 {
     dns_stage *s = self;
-    count(s, DNS_FROM_FORWARD, rcode, DNS_EDE_NONE);
+    count(s, DNS_FROM_FORWARD, told->rcode, DNS_EDE_NONE);
     s->transports[0]++;
     if (s->log)
-        dns_log_note(s->log, client, q, turn->wall, waited, DNS_FROM_FORWARD, rcode, DNS_EDE_NONE,
+        dns_log_note(s->log, client, q, turn->wall, waited, DNS_FROM_FORWARD, told->rcode, DNS_EDE_NONE,
                      1u + f->number * DNS_FORWARD_UPSTREAMS + f->answering);
+    if (s->tap)
+        dns_tap_answer(s->tap, client, told->query, told->query_len, told->reply, told->reply_len, turn->wall - waited,
+                       turn->wall);
 }
 
 static void due(tudp_stage *stage, tudp_turn *turn)
@@ -465,12 +472,22 @@ int dns_stage_asks(dns_stage *s, dns_forward *f)
     f->listed = listed;
     f->server = &s->server;
     f->said = said;
+    f->tap = s->tap;
     s->stage.due = due;
     s->stage.flush = flush;
     s->stage.deadline = deadline;
     s->stage.detach = detach;
     s->forward[s->forwards++] = f;
     return 0;
+}
+
+void dns_stage_notes_to(dns_stage *s, dns_log *log, dns_tap *tap)
+{
+    s->log = log;
+    s->tap = tap;
+    s->noting = log || tap;
+    for (uint32_t i = 0; i < s->forwards; i++)
+        s->forward[i]->tap = tap;
 }
 
 void dns_stage_init(dns_stage *s)

@@ -10,6 +10,7 @@
 #include "dns_cache.h"
 #include "dns_forward.h"
 #include "dns_policy.h"
+#include "dns_tap.h"
 #include "dns_zone.h"
 #include "tudp.h"
 
@@ -97,6 +98,8 @@ typedef struct dns_stage {
     dns_rrl *rrl;            /* or NULL */
     uint32_t weight;         /* of a reply, for clients that may not recurse; the others' is 1 */
     dns_log *log;            /* or NULL */
+    dns_tap *tap;            /* or NULL */
+    uint8_t noting;          /* there is one of them */
     uint64_t waited;         /* of the datagram in hand, for the log */
     uint16_t said_rcode, said_ede; /* of the last answer, for the log */
     uint8_t said_source;
@@ -137,6 +140,8 @@ typedef struct dns_notes {
 void dns_log_note(dns_log *log, const dns_client *client, const dns_query *q, uint64_t wall, uint64_t waited,
                   unsigned source, unsigned rcode, unsigned ede, unsigned upstream);
 
+/* Where answers are noted, each or NULL. */
+void dns_stage_notes_to(dns_stage *s, dns_log *log, dns_tap *tap);
 /* Sets the functions and the scratch of s->stage; the rest is zero or set. */
 void dns_stage_init(dns_stage *s);
 /* One more forwarder that views may ask, before the stage is attached. -1: there are too many. */

@@ -278,20 +278,26 @@ cdef class Dispatcher:
         else:
             n = dns_error_write(answer_room, &q.settings.s, &q.c, q.kept, &q.q, flags | DNS_TC, 0, NULL)
         conn.reply(answer_room, n)
-        self.told(q, 0, DNS_EDE_NONE)
+        self.told(conn, q, 0, DNS_EDE_NONE, answer_room, n)
         return True
 
-    cdef void told(self, Question q, int rcode, int ede):
+    cdef int told(self, Connection conn, Question q, int rcode, int ede, const uint8_t *reply, size_t n) except -1:
         """An answer of a function has gone out: count it and note it in the log."""
         self.stage.s.answers[DNS_FROM_PYTHON][rcode] += 1
         self.stage.s.transports[0] += 1
         if self.stage.s.log != NULL:
             dns_log_note(self.stage.s.log, &q.c, &q.q, <uint64_t>q.c.now * 1000000000, 0, DNS_FROM_PYTHON, rcode, ede, 0)
+        if self.stage.s.tap != NULL:
+            packet, now = conn.packet, time.time_ns()
+            dns_tap_answer(self.stage.s.tap, &q.c, <const uint8_t *>PyBytes_AS_STRING(packet), len(packet), reply, n,
+                           now, now)
+        return 0
 
-    cdef void failing(self, Connection conn, Question q):
+    cdef int failing(self, Connection conn, Question q) except -1:
         """SERVFAIL for a function that failed."""
-        conn.respond(q.error(DNS_SERVFAIL, 0, 0))
-        self.told(q, DNS_SERVFAIL, 0)
+        cdef bytes reply = q.error(DNS_SERVFAIL, DNS_RA if self.recursive and q.may_recurse else 0, 0)
+        conn.respond(reply)
+        return self.told(conn, q, DNS_SERVFAIL, 0, <const uint8_t *>PyBytes_AS_STRING(reply), len(reply))
 
     cdef bint put(self, dns_writer *w, Question q, record, uint16_t *counts) except -1:
         cdef bytes data = record.data

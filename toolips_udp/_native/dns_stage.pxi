@@ -34,6 +34,9 @@ cdef extern from "dns_stage.h" nogil:
         uint32_t mask, share, random
         uint64_t head, tail, lost
         dns_log_entry entry[1]
+    ctypedef struct dns_tap:
+        uint64_t head, tail, lost
+        uint32_t mask, share, random
     ctypedef struct dns_prefetch:
         uint16_t len
         uint8_t octets[286]
@@ -44,6 +47,7 @@ cdef extern from "dns_stage.h" nogil:
         dns_rrl *rrl
         uint32_t weight
         dns_log *log
+        dns_tap *tap
         uint64_t waited
         uint32_t ranges
         dns_range *range
@@ -72,6 +76,12 @@ cdef extern from "dns_stage.h" nogil:
     dns_notes *dns_stage_notes(const dns_stage *s, const tudp_slot *slot)
     int dns_stage_answer(dns_stage *s, const uint8_t *msg, size_t len, dns_client *client, const uint8_t *ip,
                          uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
+    void dns_stage_notes_to(dns_stage *s, dns_log *log, dns_tap *tap)
+    void dns_tap_name(dns_tap *t, const uint8_t *identity, size_t identity_len, const uint8_t *version, size_t version_len)
+    void dns_tap_answer(dns_tap *t, const dns_client *client, const uint8_t *query, size_t query_len,
+                        const uint8_t *reply, size_t reply_len, uint64_t asked, uint64_t said)
+    size_t dns_tap_waiting(const dns_tap *t)
+    void dns_tap_take(dns_tap *t, uint8_t *out, size_t n)
     void dns_log_note(dns_log *log, const dns_client *client, const dns_query *q, uint64_t wall, uint64_t waited,
                       unsigned source, unsigned rcode, unsigned ede, unsigned upstream)
 
@@ -155,6 +165,42 @@ cdef class Log:
         return found
 
 
+cdef class Tap:
+    """A ring of dnstap frames that the stage fills and one thread empties (spec O5).
+
+    `share` of all answers are written, 0 to 1; `octets` fit, and frames that come while the
+    ring is full are counted in `lost`. `identity` and `version` are said in every frame.
+    """
+
+    cdef dns_tap *t
+
+    def __cinit__(self, double share=1.0, *, bytes identity=b"", bytes version=b"", octets=1 << 22):
+        if not 0 <= share <= 1 or octets < 1 or octets & (octets - 1):
+            raise ValueError(f"share {share}, octets {octets}: expected 0 to 1, and a power of 2.")
+        self.t = <dns_tap *>calloc(1, sizeof(dns_tap) + octets)
+        if self.t == NULL:
+            raise MemoryError
+        self.t.mask = octets - 1
+        self.t.share = 0xFFFFFFFF if share == 1 else <uint32_t>(share * 0xFFFFFFFF)
+        self.t.random = int.from_bytes(os.urandom(4), "big") | 1
+        dns_tap_name(self.t, <const uint8_t *>PyBytes_AS_STRING(identity), len(identity),
+                     <const uint8_t *>PyBytes_AS_STRING(version), len(version))
+
+    def __dealloc__(self):
+        free(self.t)
+
+    @property
+    def lost(self):
+        return TU_LOAD(self.t.lost)
+
+    def take(self):
+        """All frames since the last call, each behind its length, as they go over a Frame Streams connection. One thread only."""
+        cdef size_t n = dns_tap_waiting(self.t)
+        found = PyBytes_FromStringAndSize(NULL, n)
+        dns_tap_take(self.t, <uint8_t *>PyBytes_AS_STRING(found), n)
+        return found
+
+
 SOURCES = ("zone", "cache", "python", "policy", "server", "forward")
 
 
@@ -171,6 +217,7 @@ cdef class Stage:
     cdef Server server
     cdef RateLimit limit
     cdef Log log
+    cdef Tap tap
     cdef dict kept
     cdef list asked
     cdef public object prefetch  # called with a question (bytes) that is worth asking again
@@ -205,10 +252,10 @@ cdef class Stage:
         self.s.rrl = &limit.l if limit is not None else NULL
         self.s.weight = weight
 
-    def set_log(self, Log log):
-        """Where answers are noted, or None."""
-        self.log = log
-        self.s.log = log.l if log is not None else NULL
+    def set_log(self, Log log, Tap tap=None):
+        """Where answers are noted, or None; and where they go as dnstap frames, or None."""
+        self.log, self.tap = log, tap
+        dns_stage_notes_to(&self.s, log.l if log is not None else NULL, tap.t if tap is not None else NULL)
 
     def set_ranges(self, ranges):
         """Who may do what, and in which view."""
@@ -298,7 +345,7 @@ cdef class Stage:
         self.s.views = max(self.s.views, number + 1)
         self.kept[number] = (zones, cache, lists, python, shared, sharing)
 
-    def answer(self, const uint8_t[::1] data not None, bytes ip=b"\x7f\0\0\1", *, double now=0, uint32_t wall=0,
+    def answer(self, const uint8_t[::1] data not None, bytes ip=b"\x7f\0\0\1", *, double now=0, double wall=0,
                bint stream=False, bint encrypted=False, uint16_t idle=0, uint16_t port=0, uint8_t transport=0):
         """One message without a socket, also for streams: the reply, None to pass on, or the drop word's negative number."""
         cdef dns_notes notes
@@ -317,9 +364,10 @@ cdef class Stage:
             raise ValueError("ip is 4 or 16 octets.")
         notes.client.port, notes.client.transport = port, transport
         self.s.waited = 0
-        notes.client.stream, notes.client.encrypted, notes.client.idle, notes.client.now = stream, encrypted, idle, wall
+        notes.client.stream, notes.client.encrypted, notes.client.idle = stream, encrypted, idle
+        notes.client.now = <uint32_t><uint64_t>wall
         cdef int n = dns_stage_answer(&self.s, &data[0] if data.shape[0] else NULL, data.shape[0], &notes.client,
-                                      address, <uint64_t>(now * 1e9), <uint64_t>wall * 1000000000, answer_room, &notes, &q)
+                                      address, <uint64_t>(now * 1e9), <uint64_t>(wall * 1e9), answer_room, &notes, &q)
         if n > 0:
             self.s.transports[1 if stream else 0] += 1
             return PyBytes_FromStringAndSize(<char *>answer_room, n)

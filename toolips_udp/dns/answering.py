@@ -28,6 +28,7 @@ from .tsig import Keys, Session
 from .zone import RRset, Zone
 
 if TYPE_CHECKING:
+    from .dnstap import Dnstap
     from .metrics import Metrics
     from .service import Service
 
@@ -61,6 +62,7 @@ class Answering:
     proxies: Prefixes
     metrics: Metrics | None
     query_log: Any
+    dnstap: Dnstap | None
     recursive: bool
     silent: bool
     steps: list[Any]
@@ -110,7 +112,9 @@ class Answering:
         except Exception as raised:
             result, failed = error(rrtypes.SERVFAIL, 0), raised
         if result is not None and result != "drop":
-            c.respond(self.encode(q, result, options))
+            answer = self.encode(q, result, options)
+            c.respond(answer)
+            self._tap(c.packet, answer, q.client, "udp", q.now)
             self._keep(q, c.packet, result)
         elif self.metrics is not None:
             self.metrics.silent += 1
@@ -144,6 +148,7 @@ class Answering:
             yield answer
         elif answer is not None:
             for each in answer:
+                self._tap(packet, each, client, transport, self.clock())
                 yield each
 
     async def trip(
@@ -154,6 +159,19 @@ class Answering:
             ready = self.half.answer(packet, client, transport)
             if ready is not None:
                 return (ready if isinstance(ready, bytes) else None), None
+        began = self.clock()
+        answer, failed = await self._in_python(packet, client, transport, c)
+        if isinstance(answer, bytes):
+            self._tap(packet, answer, client, transport, began)
+        return answer, failed
+
+    def _tap(self, packet: bytes, answer: bytes, client: Any, transport: str, began: float) -> None:
+        if self.dnstap is not None:
+            self.dnstap.note(packet, answer, client, transport, self.clock() - began)
+
+    async def _in_python(
+        self, packet: bytes, client: Any, transport: str, c: Any
+    ) -> tuple[bytes | Iterator[bytes] | None, Exception | None]:
         query = parse_query(packet)
         if self.ecs and edns.ECS in query.options:
             _check_subnet(query)

@@ -44,6 +44,7 @@ def status(service: Service) -> dict[str, Any]:
         "upstreams": upstreams(service),
         "blocked": [step.hits() for step in service.every_step() if hasattr(step, "lists")],
         "query_log": _log(service),
+        "dnstap": _dnstap(service),
         "native": _native(service),
         "reloads": service.reloads,
     }
@@ -90,6 +91,13 @@ def _log(service: Service) -> dict[str, Any]:
     if log is None or log.path is None:
         return {"path": None, "sample": 0.0, "lost": 0}
     return {"path": str(log.path), "sample": log.sample, "lost": log.lost}
+
+
+def _dnstap(service: Service) -> dict[str, Any]:
+    tap = service.dnstap
+    return (
+        {"path": str(tap.path), "sample": tap.sample, "lost": tap.lost} if tap is not None else {"path": None}
+    )
 
 
 async def switch_log(service: Service, of: str, path: str | None, sample: float) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class Flight:
     def _do(self, attempts: list[Attempt]) -> None:
         network = self.forward.network
         for attempt in attempts:
+            if self.forward.tap is not None:
+                self.forward.tap.asked(attempt.packet, attempt.upstream.address, attempt.transport)
             self.closers.append(
                 network.send(attempt, partial(self._came, attempt), partial(self._lost, attempt))
             )
@@ -80,7 +82,11 @@ class Flight:
             self.timer = network.later(delay, self._tick)
 
     def _came(self, attempt: Attempt, data: bytes) -> None:
-        self._do(self.exchange.datagram(attempt, data, self.forward.clock()))
+        now = self.forward.clock()
+        if self.forward.tap is not None:
+            upstream = attempt.upstream
+            self.forward.tap.told(data, upstream.address, attempt.transport, now - attempt.sent_at)
+        self._do(self.exchange.datagram(attempt, data, now))
 
     def _lost(self, attempt: Attempt, cause: str) -> None:
         self._do(self.exchange.failed(attempt, cause, self.forward.clock()))
@@ -136,6 +142,8 @@ class Forward:
         self.flights: dict[Key, Flight] = {}
         self.clock: Callable[[], float] = lambda: 0.0
         self.network: Network
+        self.tap: Any = None
+        """Told of what goes upstream and comes back: a `Dnstap`, or None."""
         self.counters = dict.fromkeys(("coalesced", "prefetched", "upstream", "refused"), 0)
         self.sizes: Counter[int] = Counter()
         """Questions of clients that went upstream, by how many were asked for one of them."""
@@ -149,6 +157,7 @@ class Forward:
         """Called when the service starts."""
         self.clock = service.clock
         self.network = service.network()
+        self.tap = service.dnstap
 
     async def stop(self) -> None:
         for flight in list(self.flights.values()):

@@ -140,6 +140,8 @@ class Metrics:
         page.add("generation", self.service.reloads, "gauge")
         log = self.service.query_log
         page.add("querylog_lost_total", log.lost if log is not None else 0)
+        tap = self.service.dnstap
+        page.add("dnstap_lost_total", tap.lost if tap is not None else 0)
         return page
 
     def facts(self) -> dict[str, Any]:

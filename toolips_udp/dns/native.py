@@ -214,6 +214,7 @@ class NativeHalf:
                 sum(map(len, [*self.service.handlers.exact.values(), *self.service.handlers.wild.values()])),
                 bool(self.service.watchers),
                 id(self.service.query_log),
+                id(self.service.dnstap),
                 tuple(self.service.cookies.secrets) if self.service.cookies else (),
             )
             if seen == self._seen:
@@ -284,7 +285,9 @@ class NativeHalf:
             log = service.query_log
             if log is not None:
                 log.upstreams = self.forwarders.urls()
-            self.stage.set_log(log.ring if log is not None else None)
+            self.stage.set_log(
+                log.ring if log is not None else None, service.dnstap.ring if service.dnstap is not None else None
+            )
             if secrets != self._secrets:
                 self._secrets = secrets
                 self.server.roll(secrets[:2])
@@ -369,7 +372,7 @@ class NativeHalf:
             packet,
             ip,
             now=self.service.clock(),
-            wall=int(self.service.wall()) & 0xFFFFFFFF,
+            wall=self.service.wall(),
             stream=transport != "udp",
             encrypted=encrypted,
             idle=idle,

@@ -1,6 +1,6 @@
 """The service of a configuration, ready to be served: `dns serve` and its workers.
 
-Imports settings, control, metrics, querylog.
+Imports settings, control, metrics, querylog, dnstap.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from pathlib import Path
 
 import msgspec
 
+from .. import __version__
 from . import control, metrics
 from .building import add_handlers, build
+from .dnstap import Dnstap
 from .querylog import QueryLog
 from .service import Service
 from .settings import Config
@@ -40,6 +42,13 @@ def ready(
         add_handlers(service, folder / table.handlers)
     if table.query_log:
         service.query_log = QueryLog(folder / table.query_log, table.query_log_sample)
+    if table.dnstap:
+        service.dnstap = Dnstap(
+            folder / table.dnstap,
+            table.dnstap_sample,
+            identity=table.id or "",
+            version=f"toolips_udp {__version__}",
+        )
     control.install(service)
     metrics.install(service)
     return service

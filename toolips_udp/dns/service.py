@@ -7,6 +7,7 @@ life and the reload of a service. Imports what is below it in this house and `Ex
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import os
@@ -32,6 +33,7 @@ from .transfers import Transfers
 from .zone import Zone
 
 if TYPE_CHECKING:
+    from .dnstap import Dnstap
     from .metrics import Metrics
     from .querylog import QueryLog
 
@@ -119,6 +121,7 @@ class Service(Answering, Extension):
         self.ecs = ecs
         self.query_log: QueryLog | None = None
         self.log_path: Path | None = None
+        self.dnstap: Dnstap | None = None
         self.transfers = transfers
         self.cache_size = cache_size
         self.metrics: Metrics | None = None
@@ -153,6 +156,8 @@ class Service(Answering, Extension):
         self.server = server
         if isinstance(self.cookies, edns.Rolling) and server is not None:
             self.cookies.adopt(server.secret, int(self.wall()))
+        if self.dnstap is not None:
+            self.dnstap.start()
         if self.transfers is not None:
             self.transfers.start(self)
         for step in self.steps:
@@ -180,6 +185,8 @@ class Service(Answering, Extension):
         network, self._network = self._network, None
         if network is not None:
             await network.close()
+        if self.dnstap is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self.dnstap.close)
 
     def on_blocked(self, fn: F) -> F:
         """`f(q, rule)` is called whenever a list blocks a question."""

@@ -52,6 +52,8 @@ class ServiceTable(Base):
     admin: str | None = None
     query_log: str | None = None
     query_log_sample: float = 1.0
+    dnstap: str | None = None
+    dnstap_sample: float = 1.0
     any: Literal["minimal", "all"] = "minimal"
     minimal: bool = True
     ecs: bool = False

@@ -89,6 +89,7 @@ def status(parts: list[dict[str, Any]]) -> dict[str, Any]:
         "handlers": parts[0]["handlers"],
         "reloads": min(part["reloads"] for part in parts),
         "query_log": log([part["query_log"] for part in parts]),
+        "dnstap": log([part["dnstap"] for part in parts]),
         "upstreams": upstreams([part["upstreams"] for part in parts]),
     }
 
