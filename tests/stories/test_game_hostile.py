@@ -197,6 +197,8 @@ def test_b33_a_worker_that_is_killed_takes_nobody_elses_players_with_it(server, 
         homes[client] = int((await ask(client, b"where")).split()[1])
 
     async def kill_one(homes, dice):
+        while running.group.spare is None:  # two kills without a pause are a crash loop, which is another story
+            await asyncio.sleep(0.02)
         while len(set(homes.values())) < 2:  # both workers have players
             await join(homes)
         victim = dice.choice(sorted(set(homes.values())))
@@ -210,7 +212,7 @@ def test_b33_a_worker_that_is_killed_takes_nobody_elses_players_with_it(server, 
             client.abandon()
             began = time.monotonic()
             await join(homes)  # whoever had to go can come again
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 2
         assert all(client.open for client in homes)
 
     async def story():
@@ -219,7 +221,7 @@ def test_b33_a_worker_that_is_killed_takes_nobody_elses_players_with_it(server, 
             await join(homes)
         for _ in range(kills):
             await kill_one(homes, dice)
-            if kills > 4:  # more than 5 in 10 s would be a crash loop, which is another story
+            if kills > 4:  # and so are more than 5 in 10 s
                 await asyncio.sleep(2.5)
         for client in homes:
             await client.close()
