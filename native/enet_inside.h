@@ -17,6 +17,7 @@ enum {
     EN_BUCKETS = 8192,
     EN_TIMERS_A_CALL = 1024,
     EN_RTO_MOST = 500,  /* ms; where doubling ends on all but long links */
+    EN_FEW = 4,       /* unacked commands that a peer finds without the map, whose every look misses the cache */
     EN_RTO_SLACK = 20, /* ms above the round trip; stock has none and resends what is merely slow to be acked */
 };
 
@@ -127,6 +128,9 @@ struct en_peer {
     uint32_t order;
     uint32_t in_flight_bytes, in_flight, queued_bytes, queued_reliable, queued_unreliable;
     en_link control_queue, resend, reliable, unreliable, sent;
+    uint32_t few_key[EN_FEW]; /* of its unacked commands the first few; the rest are in the host's map */
+    en_out *few[EN_FEW];
+    uint32_t mapped;
     en_acks *acks, *acks_last;
     uint32_t ack_count;
     uint32_t groups, group_bytes, waiting_bytes;

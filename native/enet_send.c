@@ -38,11 +38,55 @@ static void out_free(en_host *h, en_out *out)
     en_free(&h->pool, out, sizeof *out);
 }
 
+static uint32_t few_key(uint8_t channel, uint16_t number) { return 1u << 24 | (uint32_t)channel << 16 | number; }
+
+static en_out *unacked_find(const en_host *h, const en_peer *p, uint8_t channel, uint16_t number)
+{
+    uint32_t key = few_key(channel, number);
+    for (int i = 0; i < EN_FEW; i++)
+        if (p->few_key[i] == key)
+            return p->few[i];
+    uint64_t *at = p->mapped ? en_map_find(&h->unacked, unacked_key(h, p, channel, number)) : NULL;
+    return at ? (en_out *)(uintptr_t)*at : NULL;
+}
+
+/* From now on `out` is found by its number. -1: no memory. */
+static int unacked_add(en_host *h, en_out *out)
+{
+    en_peer *p = out->peer;
+    for (int i = 0; i < EN_FEW; i++) {
+        if (p->few_key[i])
+            continue;
+        p->few_key[i] = few_key(out->channel, out->number);
+        p->few[i] = out;
+        return 0;
+    }
+    uint64_t *at = en_map_make(&h->unacked, unacked_key(h, p, out->channel, out->number));
+    if (!at)
+        return -1;
+    *at = (uint64_t)(uintptr_t)out;
+    p->mapped++;
+    return 0;
+}
+
+static void unacked_remove(en_host *h, en_out *out)
+{
+    en_peer *p = out->peer;
+    for (int i = 0; i < EN_FEW; i++) {
+        if (p->few_key[i] && p->few[i] == out) {
+            p->few_key[i] = 0;
+            return;
+        }
+    }
+    en_map_remove(&h->unacked, unacked_key(h, p, out->channel, out->number));
+    p->mapped--;
+}
+
 /* Forgets a command that was sent and waited for its ack. */
 static void unacked_drop(en_host *h, en_out *out)
 {
     en_peer *p = out->peer;
-    en_map_remove(&h->unacked, unacked_key(h, p, out->channel, out->number));
+    unacked_remove(h, out);
     en_list_remove(&out->link);
     if (out->in_flight) {
         p->in_flight_bytes -= out->length;
@@ -124,10 +168,9 @@ void en_ack(en_host *h, en_peer *p, uint8_t channel, uint16_t number, uint16_t t
 
 int en_acked(en_host *h, en_peer *p, uint8_t channel, uint16_t number)
 {
-    uint64_t *at = en_map_find(&h->unacked, unacked_key(h, p, channel, number));
-    if (!at)
+    en_out *out = unacked_find(h, p, channel, number);
+    if (!out)
         return 0;
-    en_out *out = (en_out *)(uintptr_t)*at;
     int type = out->type;
     unacked_drop(h, out);
     if (!en_list_empty(&p->reliable) || p->state == EN_DRAINING)
@@ -435,10 +478,8 @@ static void sent(en_host *h, en_out *out)
 /* A first sending: from now on an ack finds it. */
 static int track(en_host *h, en_out *out)
 {
-    uint64_t *at = en_map_make(&h->unacked, unacked_key(h, out->peer, out->channel, out->number));
-    if (!at)
+    if (unacked_add(h, out))
         return -1;
-    *at = (uint64_t)(uintptr_t)out;
     en_channel *c = out->channel != EN_CONTROL ? out->peer->channel[out->channel] : NULL;
     if (c) {
         c->windows[out->number >> 12]++;
