@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -148,3 +150,25 @@ def test_a_broadcast_is_delivered_queued_or_failed_for_each_client_once():
 
     with messages.serve("test", ip=ANY) as server:
         run(story(server))
+
+
+def test_hc_02_a_client_that_is_dropped_open_warns_and_its_server_sees_it_leave():
+    left = []
+
+    async def main():
+        with messages.serve("test", ip=ANY) as server:
+            server.on_leave(lambda client, word: left.append(word))
+            client = messages.Client("test", server.address)
+            await client.connect()
+            await client.close()
+            client = messages.Client("test", server.address)
+            await client.connect()
+            with pytest.warns(ResourceWarning, match="was dropped open"):
+                del client
+                gc.collect()
+            until = time.monotonic() + 10
+            while len(left) < 2 and time.monotonic() < until:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert len(left) == 2

@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import os
 import warnings
+import weakref
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +24,29 @@ from .questions import Questions
 
 _PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between attempts to connect again."""
+
+
+def _weakly(client: Joining) -> tuple[Callable[[bytes], None], Callable[[str], None]]:
+    """What a link calls. The loop holds the link, and must not hold a client that nobody else has any more."""
+    found = weakref.ref(client)
+
+    def arrived(data: bytes) -> None:
+        client = found()
+        if client is not None:
+            client._arrived(data)
+
+    def left(word: str) -> None:
+        client = found()
+        if client is not None:
+            client._left(word)
+
+    return arrived, left
+
+
+def _beat(found: weakref.ref[Joining]) -> None:
+    client = found()
+    if client is not None:
+        client._keep_alive()
 
 
 class Joining:
@@ -111,8 +136,7 @@ class Joining:
         )  # fmt: skip
         self._login = self._loop.create_future()
         self._link, self._protocol = link, protocol
-        link.on_message = self._arrived
-        link.on_close = self._left
+        link.on_message, link.on_close = _weakly(self)
         protocol.begin()
         self._flush()
         try:
@@ -129,7 +153,7 @@ class Joining:
         finally:
             self._login = None
         if self._beat is None:
-            self._beat = self._loop.call_later(self.heartbeat / 4, self._keep_alive)
+            self._beat = self._loop.call_later(self.heartbeat / 4, _beat, weakref.ref(self))
 
     async def close(self) -> None:
         """End the connection; what was asked and is not answered raises `NotConnected`. Twice does nothing."""
@@ -172,6 +196,9 @@ class Joining:
                 source=self,
                 stacklevel=1,
             )
+            if self._loop is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(link.abort)
 
     def __repr__(self) -> str:
         state = "connected" if self.connected else "closed" if self.closed else "not connected"
@@ -268,7 +295,7 @@ class Joining:
         self._beat = None
         if self.closed or self._loop is None:
             return
-        self._beat = self._loop.call_later(self.heartbeat / 4, self._keep_alive)
+        self._beat = self._loop.call_later(self.heartbeat / 4, _beat, weakref.ref(self))
         link, protocol = self._link, self._protocol
         if link is None or protocol is None:
             return
