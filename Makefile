@@ -9,7 +9,7 @@ SECONDS_ALL ?= 60
 MINUTES ?= 10
 SEEDS ?= 10000
 
-.PHONY: run test test-all build native-test sanitize lint bench fuzz fuzz-long soak farm dist clean harden
+.PHONY: run test test-all build native-test sanitize lint bench fuzz fuzz-long soak farm dist clean harden coverage
 
 run: build
 	$(BIN)/python -m toolips_udp run examples/dns/answers.py --udp 127.0.0.1:5300 --tcp 127.0.0.1:5300 --live
@@ -78,3 +78,7 @@ harden: build
 # the suite's native part under ASan and UBSan, in a tree of its own
 sanitize: build
 	$(BIN)/python tests/sanitize.py
+
+# how much of the C core and of the package the tests run: lines and branches, about 40 minutes
+coverage: build
+	$(BIN)/python tests/covered.py

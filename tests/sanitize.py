@@ -24,13 +24,13 @@ LEAVE = shutil.ignore_patterns(
 )
 
 
-def mirror() -> None:
-    """Copies what changed, so that a second run compiles only that."""
+def mirror(tree: Path) -> None:
+    """Copies what changed into `tree`, so that a second run compiles only that."""
     for source in ROOT.rglob("*"):
         inside = source.relative_to(ROOT)
         if LEAVE(str(source.parent), inside.parts) or not source.is_file():
             continue
-        target = TREE / inside
+        target = tree / inside
         if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
@@ -46,7 +46,7 @@ def library(name: str) -> str:
 def main() -> int:
     if not shutil.which("gcc"):
         raise SystemExit("the sanitizers need gcc. Fix: apt install gcc")
-    mirror()
+    mirror(TREE)
     env = {
         **os.environ,
         "PYTHONPATH": str(TREE),
