@@ -675,10 +675,9 @@ static void receive(dns_forward *f, tudp_turn *turn, uint16_t port)
         if (got < 0 && got != -EAGAIN && got != -EINTR)
             refused(f, port);
         for (int i = 0; i < got && f->port[port].fd >= 0; i++) {
-            if (msgs[i].msg_hdr.msg_flags & MSG_TRUNC || msgs[i].msg_len > DNS_FORWARD_SLOT)
-                f->count.ignored++;
-            else
-                dns_forward_came(f, turn, port, f->in[i], msgs[i].msg_len);
+            /* of one that is longer the beginning is enough: it is asked again by TCP */
+            dns_forward_came(f, turn, port, f->in[i],
+                             msgs[i].msg_len < DNS_FORWARD_SLOT ? msgs[i].msg_len : DNS_FORWARD_SLOT);
         }
     }
 }

@@ -151,7 +151,7 @@ static int judge(dns_forward *f, const dns_flight *flight, const dns_attempt *a,
     dns_put16(asked + n + 2, DNS_IN);
     if (dns_get16(msg + 4) != 1 || len < end || memcmp(msg + DNS_HEADER, asked, n + 4))
         return DNS_HANDED_MISMATCH;
-    if (dns_get16(msg + 2) & DNS_TC)
+    if (dns_get16(msg + 2) & DNS_TC || len > DNS_UDP_MAX) /* more than we take: it may have come in fragments */
         return DNS_HANDED_TRUNCATED;
     memcpy(c.name, flight->name, n);
     c.name_len = n;

@@ -78,8 +78,8 @@ def judge(attempt: Attempt, data: bytes, qtype: int) -> tuple[str, Message | Non
     question = attempt.name + struct.pack("!HH", qtype, rrtypes.IN)
     if data[4:6] != b"\0\1" or data[12 : 12 + len(question)] != question:
         return "mismatch", None
-    if data[2] & 2 and attempt.transport == "udp":
-        return "truncated", None
+    if attempt.transport == "udp" and (data[2] & 2 or len(data) > edns.UDP_SIZE):
+        return "truncated", None  # more than we said we take may have come in fragments
     try:
         message = Message.parse(data)
     except FormatError:

@@ -25,6 +25,7 @@ MOST_WAITING = 1000
 MOST_FLIGHTS = 10_000
 STALE_AFTER = 1.8
 TOO_LATE = 1.9
+"""Seconds after which an answer is kept, but not sent to who may not have asked (C11)."""
 PREFETCH_LEAST = 10
 PREFETCH_SHARE = 0.1
 
@@ -164,8 +165,8 @@ class Forward:
             flight.exchange.over = True
             flight._land()
 
-    def ask(self, q: Question) -> Result | Awaitable[Result] | None:
-        """From the cache at once; else an awaitable of what the upstreams say."""
+    def ask(self, q: Question) -> Result | Awaitable[Result | str] | None:
+        """From the cache at once; else an awaitable of what the upstreams say, or of `"drop"`."""
         query = q.query
         if not names.encloses(self.zone, query.key):
             return None
@@ -218,18 +219,22 @@ class Forward:
             self.hints.clear()  # of questions that never came to a flight
         self.hints.setdefault(key, hint)
 
-    async def _wait(self, key: Key, entry: Entry | None, q: Question) -> Result:
+    async def _wait(self, key: Key, entry: Entry | None, q: Question) -> Result | str:
         known = self.flights.get(key)
         hint = self.hints.get(key)
         since = hint.since if hint is not None else self.clock()
         if known is not None:
             self.counters["coalesced"] += 1
             self.hints.pop(key, None)
-        if (known is None and len(self.flights) >= MOST_FLIGHTS) or (
-            known and len(known.waiting) >= MOST_WAITING
-        ):
+        full = error(rrtypes.SERVFAIL, 0, "too many questions are waiting")
+        if known is None and len(self.flights) >= MOST_FLIGHTS:
             self.counters["refused"] += 1
-            return error(rrtypes.SERVFAIL, 0, "too many questions are waiting")
+            return full
+        if known is not None and len(known.waiting) >= MOST_WAITING:
+            self.counters["refused"] += 1
+            oldest = known.waiting.pop(0)  # it has waited longest, and asks again first
+            if not oldest.done():
+                oldest.set_result(full)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         if known is None:
@@ -249,6 +254,8 @@ class Forward:
         if entry is not None and not entry.failures and result.rcode == rrtypes.SERVFAIL:
             entry.tried_at = self.clock()
             return aged(entry, self.clock())
+        if self.clock() - since > TOO_LATE and not q.verified and result.rcode != rrtypes.SERVFAIL:
+            return "drop"  # held back by a slow server, answers to forged sources would leave in one burst
         return result
 
     def _stale(self, future: asyncio.Future[Result], entry: Entry) -> None:

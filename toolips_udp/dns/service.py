@@ -23,6 +23,7 @@ from ..handlers import UDPHandler
 from . import edns
 from .access import LOOPBACK, Prefixes
 from .answering import Answering
+from .fragments import believe_no_icmp
 from .handlers import Handler, Handlers
 from .listeners import Listeners
 from .question import Question
@@ -167,6 +168,7 @@ class Service(Answering, Extension):
         if self.listen:
             self.listeners = Listeners(self, server)
             await self.listeners.open_all(self.listen)
+        believe_no_icmp(server)
         half = self._native_half()
         if half is not None:
             half.start()

@@ -87,6 +87,47 @@ def test_c11_identical_questions_in_flight_are_one_question(dns_net):
     assert all(r.data == ["192.0.2.1"] for r in replies)
 
 
+def test_c11_an_answer_that_was_held_back_leaves_in_no_burst_but_for_who_showed_that_they_asked(
+    dns_net, monkeypatch
+):
+    upstream = dns_net.authority("example.org", "*.a 60 A 192.0.2.1")
+    forward = dns.Forward(upstream)
+    client = dns_net.serve(dns.Service(forward))
+    monkeypatch.setattr(type(forward.group.upstreams[0]), "timeout", 4.0)  # it is slow, and waited for
+    upstream.delay = 1.85
+    assert len(client.ask_all([(f"{i}.a.example.org", "A") for i in range(100)])) == 100
+    upstream.delay = 1.95
+    assert client.ask_all([(f"{i}.b.a.example.org", "A") for i in range(1000)]) == []
+    assert client.ask("1.b.a.example.org").data == ["192.0.2.1"]  # it is kept
+    assert client.ask("c.a.example.org", transport="tcp").data == ["192.0.2.1"]
+
+
+def test_c11_of_more_than_a_thousand_that_wait_for_one_answer_the_oldest_is_let_go(dns_net):
+    upstream = dns_net.authority("example.org", "www 60 A 192.0.2.1")
+    upstream.delay = 0.1
+    client = dns_net.serve(dns.Service(dns.Forward(upstream)))
+    replies = client.ask_all([("www.example.org", "A")] * 1005)
+    assert upstream.asked == 1 and [r.rcode for r in replies] == ["SERVFAIL"] * 5 + ["NOERROR"] * 1000
+
+
+@pytest.mark.parametrize("octets", [600, 1200, 1240, 1500, 2047, 2048, 2049, 4096, 9000])
+def test_f5_a_reply_longer_than_we_take_is_asked_again_by_tcp(dns_net, octets):
+    upstream = dns_net.authority("example.org", "www 60 A 192.0.2.1")
+
+    def long(packet, transport):
+        reply = Message.parse(packet)
+        reply.flags, reply.options = 0x8180, {}
+        answer = Record(reply.question[0][0], 1, 1, 60, bytes((192, 0, 2, 66 if transport == "udp" else 7)))
+        reply.answer = [answer]
+        reply.options = {edns.PADDING: bytes(octets - len(reply.encode()) - 4)}
+        return [reply.encode()]
+
+    upstream.respond = long
+    client = dns_net.serve(dns.Service(dns.Forward(upstream)))
+    assert client.ask("www.example.org").data == ["192.0.2.66" if octets <= 1232 else "192.0.2.7"]
+    assert [transport for transport, _ in upstream.seen] == (["udp"] if octets <= 1232 else ["udp", "tcp"])
+
+
 def test_c9_a_popular_answer_is_refreshed_before_it_ends(dns_net, clock):
     upstream = dns_net.authority("example.org", "www 100 A 192.0.2.1")
     client = dns_net.serve(dns.Service(dns.Forward(upstream)))
