@@ -2,11 +2,11 @@
 
     python bench/tick.py [--rounds 5] [--seconds 5] [--only WORD] [--dry]
 
-Lateness: a 60 Hz tick by timerfd through add_reader, beside the loop's own timers, which count whole ms;
-both in turn in one process on one uvloop. Rooms: `peers/room.py` on core 0, all players in `tick_load.c` on
-core 1, over UDP; each sends an input per tick, spread over the tick, and acknowledges snapshots. Making: one
-snapshot for each of 700 clients by native/snapshot.c and by its Python twin, from the same frames. The row of
-the reload says how long Arena stands still.
+Lateness: a 60 Hz tick as games are driven (a timerfd through add_reader, set early by what waking up takes), beside
+the loop's own timers, which count whole ms; both in turn in one process on one uvloop. Rooms: `peers/room.py` on core
+0, all players in `tick_load.c` on core 1, over UDP; each sends an input per tick, spread over the tick, and
+acknowledges snapshots. Making: one snapshot for each of 700 clients by native/snapshot.c and by its Python twin, from
+the same frames. The row of the reload says how long Arena stands still.
 """
 
 from __future__ import annotations

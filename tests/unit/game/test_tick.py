@@ -1,12 +1,13 @@
 """Ticks and timers: on time, without drift, never spiralling."""
 
 import asyncio
+import random
 import time
 
 import pytest
 
 from toolips_udp.game.tick import Agenda
-from toolips_udp.game.tickdriver import TickDriver
+from toolips_udp.game.tickdriver import Lead, TickDriver
 
 SECOND = 1_000_000_000
 
@@ -199,6 +200,43 @@ def test_a_nearer_deadline_moves_the_driver_s_timer():
         assert calls == []
 
     asyncio.run(main())
+
+
+def wake_up(hz, count, takes):
+    """`count` deadlines on a machine whose wake-ups take `takes()` ns: how late each was met, and the time awake."""
+    lead, late, awake = Lead(0), [], 0
+    now = 0
+    for n in range(1, count + 1):
+        due = n * SECOND // hz
+        now = max(now, lead.before(due, now)) + takes()
+        lead.woke(now)
+        if lead.waits(due, now):
+            lead.waited(due - now)
+            awake += due - now
+            now = due
+        late.append(now - due)
+    return late, awake / now
+
+
+def test_a_tick_begins_at_its_time_although_waking_up_takes_time():
+    dice = random.Random(3)
+    late, awake = wake_up(60, 600, lambda: round(dice.uniform(60_000, 90_000)))
+    assert max(late[:60]) < 90_000, "never later than without a lead"
+    assert sorted(late[60:])[270] == 0 and sum(late[60:]) / 540 < 5_000
+    assert awake < 0.002
+
+
+@pytest.mark.parametrize("hz", [60, 1_000, 10_000])
+def test_waiting_awake_takes_a_hundredth_of_the_time_at_most(hz):
+    dice = random.Random(4)
+    _, awake = wake_up(hz, 20 * hz, lambda: round(dice.choice((0, 5_000, 140_000, 3_000_000 // hz))))
+    assert awake <= 0.01
+
+
+def test_a_wake_up_far_too_early_is_not_waited_out():
+    lead = Lead(0)
+    lead.before(SECOND, 0)
+    assert not lead.waits(SECOND, SECOND // 2) and not lead.waits(SECOND, SECOND)
 
 
 def test_what_was_planned_before_a_server_starts_begins_with_it(clock):
