@@ -80,7 +80,8 @@ def run_python(words: list[str]) -> int:
     (TREE / ".coveragerc").write_text(
         f"[run]\nsource = {TREE / 'toolips_udp'}\ndata_file = {TREE / '.coverage'}\nparallel = true\n"
         "patch = subprocess\nsigterm = true\nconcurrency = thread, multiprocessing\n"
-        "[report]\nexclude_also =\n    if TYPE_CHECKING:\n    @overload\n    raise NotImplementedError\n    \\.\\.\\.$\n"
+        "[report]\nexclude_also =\n    if TYPE_CHECKING:\n    @overload\n    raise NotImplementedError\n"
+        "    \\.\\.\\.$\n"
     )
     command = ["-m", "coverage", "run", "-m", "pytest", "-q", "--timeout=400", *(words or QUICK)]
     return subprocess.run([sys.executable, *command], cwd=TREE, env=env).returncode

@@ -178,6 +178,8 @@ def _from_path(path: Path) -> ModuleType:
 def name_of(module: Any) -> str:
     """What logs call a module: its dotted name, or the type of a bare object."""
     name = getattr(module, "__name__", None)
+    if isinstance(name, str) and name.startswith("_served_"):  # its own name was taken; see `_from_path`
+        return Path(module.__file__).stem
     return name if isinstance(name, str) else type(module).__name__
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from .address import Address, AnyAddress
 from .errors import StartError
 from .manifest import find, name_of, read
-from .modes import AnyMode, Mode, modes_of
+from .modes import UDP, AnyMode, Mode, modes_of
 from .servers import options, source
 from .servers.base import Server
 from .servers.signals import Answering, keep_serving_after_main
@@ -85,6 +85,13 @@ def prepare(
     modes = modes_of(mode)
     addresses = _addresses(modes, ip)
     values = options.read(settings)
+    if values.tls and modes == (UDP,):
+        raise StartError(
+            f"tls (from the {values.source('tls')}) is for TCP and HTTP, and this server has UDP alone: its datagrams "
+            "would go in the clear. Fix: leave it out; Messages seal with secure=True, and a dns.Service takes tls= "
+            "itself",
+            code="bad-tls",
+        )
     if isinstance(threads, bool) or (threads is not None and (not isinstance(threads, int) or threads < 1)):
         raise StartError(
             f"threads={threads!r}: expected a number of workers, 1 or more, or None", code="bad-setting"

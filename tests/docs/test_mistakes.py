@@ -132,6 +132,7 @@ OTHERS: dict[str, Callable[[Path], object]] = {
     "two addresses for one mode": lambda folder: start(UDP, ECHO, (ANY, ANY)),
     "an address that is none": lambda folder: start(UDP, ECHO, "localhost:port"),
     "TLS files that are not there": lambda folder: start(TCP, ECHO, ANY, tls=("no.pem", "no.key")),
+    "TLS for datagrams": lambda folder: start(UDP, ECHO, ANY, tls=("cert.pem", "key.pem")),
     "a framing that is none": lambda folder: start(TCP, ECHO, ANY, framing=3),
     "a misspelt handler": lambda folder: to_an_unknown_handler(),
     "a call to a stopped server": lambda folder: stopped(),

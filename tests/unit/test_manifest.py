@@ -115,3 +115,10 @@ def test_a_module_changed_within_a_second_is_not_taken_from_its_compiled_cache(t
     for fresh in (lambda: import_fresh("changed_soon"), lambda: find(str(file))):
         del sys.modules["changed_soon"]
         assert fresh().VERSION == 2
+
+
+def test_a_file_whose_name_is_taken_by_another_module_is_still_called_by_its_name(tmp_path):
+    path = tmp_path / "json.py"
+    path.write_text("from toolips_udp import handler\n@handler\ndef main(c): ...\n")
+    found = find(path)
+    assert found.__name__ != "json" and read(found).name == "json"
