@@ -48,6 +48,10 @@ class ModeServer:
     """The datagram endpoint, of a mode that has one and is open."""
     detail: str = ""
     """Said in the start line, as in `native`."""
+    name: str = ""
+    """Of an address that an extension brought (further.py): what it is called there."""
+    extension: Any = None
+    """And who brought it; after a reload in place, its successor."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
