@@ -25,7 +25,7 @@ from ..extensions.base import hook
 from ..journal import Journal
 from ..modes import UDP, Mode
 from ..runners.threads import default_size
-from . import doors, further, systemd
+from . import doors, further, pressure, systemd
 from .announcing import Announcing
 from .calls import Calls
 from .holder import bind_error
@@ -78,6 +78,8 @@ class Server(Announcing, Calls, Reloading, Stopping):
         """Whether it takes work: false before the start, from the first moment of a drain on, and after."""
         self.first_stages: list[Any] = []
         """Native stages before those of the extensions."""
+        self.pressure: pressure.Pressure | None = None
+        """Watches the memory, where its control group has a limit."""
         self.admin: Admin | None = None
         self.control: Control | None = None
         self._modes: list[ModeServer] = []
@@ -279,10 +281,16 @@ class Server(Announcing, Calls, Reloading, Stopping):
         if self.settings.watchdog:
             self._watchdog = Watchdog(self, self.settings.watchdog)
             self._watchdog.start()
+        self.pressure = pressure.watch(self)
         self._announce()
         self._tell_systemd()
         if self._stop_asked:
             self._stop.set()
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it is ready, and not so short of memory that it refuses nearly all."""
+        return self.ready and (self.pressure is None or self.pressure.level < 2)
 
     async def _open_parts(self) -> None:
         """The workers of the pool, the extensions in order, then the modes."""

@@ -74,6 +74,9 @@ class ModeServer:
     def swap(self) -> None:
         """Serve the server's new manifest from now on; not called when `swaps` is False."""
 
+    def press(self, level: int) -> None:
+        """Memory is short: 0 not any more, 1 refuse strangers, 2 refuse all that costs memory. See pressure.py."""
+
     def halt(self) -> None:
         """Take nothing new from now on; what is in flight goes on. The socket belongs to another process."""
 

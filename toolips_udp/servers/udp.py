@@ -199,6 +199,11 @@ class UDPMode(ModeServer):
         if self._stepper is not None:
             await self._stepper.close()
 
+    def press(self, level: int) -> None:
+        """Refuse strangers, or all that would reach Python."""
+        if self.endpoint is not None:
+            self.endpoint.press(level)
+
     def halt(self) -> None:
         """Read nothing more; handlers in flight end, and answer, in `drain`."""
         self._halted = True

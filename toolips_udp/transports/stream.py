@@ -11,7 +11,7 @@ The unit of the ledger is a connection: received = handled + drops + in flight.
 |---|---|
 | `handled` | was served until its handler ended |
 | `limited` | was over the number of connections of its address |
-| `shed` | was refused, or closed while idle, because too many are open or no descriptor is left |
+| `shed` | was refused, or closed while idle, because too many are open or no descriptor or memory is left |
 | `stale` | was silent too long, or began a message and did not finish it in time |
 | `malformed` | sent a line or frame over the limit, an empty frame, or no TLS |
 | `queue_full` | did not read what was written to it, or found every thread busy |
@@ -119,6 +119,8 @@ class Listener:
         self.draining = False
         self.hears_newcomers = False
         """While it drains: whether clients without an answer may still ask."""
+        self.pressed = False
+        """Memory is short: new connections are refused."""
         self.outbox: Any = None  # of the connections: what leaves at the end of the turn
         self.counts_connections = counts_connections
         self.connections: set[Any] = set()
@@ -230,7 +232,8 @@ class Listener:
         if address.host not in limits.proxies and self._is_full(address, held):
             self._refuse(client, LIMITED)
             return
-        if len(self.connections) >= limits.max_connections and not self._shed_an_idle_one():
+        many = len(self.connections) >= limits.max_connections
+        if self.pressed or (many and not self._shed_an_idle_one()):
             self._refuse(client, SHED)
             return
         if self.counts_connections:
