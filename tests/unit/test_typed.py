@@ -1,7 +1,10 @@
 """Typed packets: kinds, depth, what does not fit."""
 
+import decimal
 import importlib.util
 import threading
+import uuid
+from typing import Any
 
 import msgspec
 import pytest
@@ -104,6 +107,42 @@ def test_p2_declared_lengths_beyond_the_packet_are_malformed():
             decode(b"\x81\xa4tags" + packet)
 
 
+class Sets(msgspec.Struct):
+    numbers: set[int] = set()
+    places: dict[int, str] = {}
+    names: dict[str, float] = {}
+
+
+def test_p3_integers_that_share_a_hash_are_refused_or_cost_no_more_than_others():
+    decode = decoder_for(Sets, "test")
+    prime = (1 << 61) - 1  # integers that differ by it have the same hash
+    bad = ",".join(str(prime * n) for n in range(1, 2500))
+    keys = ",".join(f'"{prime * n}":"x"' for n in range(1, 2500))
+    for packet in (f'{{"numbers":[{bad}]}}', f'{{"places":{{{keys}}}}}', f'{{"numbers":[-{prime * 1000}]}}'):
+        with pytest.raises(Malformed, match="64 bits"):
+            decode(packet.encode())
+    few = decode(f'{{"numbers":[{",".join(str(prime * n) for n in range(9))}]}}'.encode())
+    assert len(few.numbers) == 9
+    assert decode(b'{"names":{"a":0.1234567890123456}}').names and decode(b'{"places":{"7":"x"}}').places
+    assert decode(msgspec.msgpack.encode({"numbers": [2**64 - 1]})).numbers == {2**64 - 1}
+
+
+@pytest.mark.parametrize("each", [tuple[int, int], uuid.UUID, decimal.Decimal, Any, int | uuid.UUID])
+def test_p3_keys_of_which_a_stranger_makes_thousands_with_one_hash_are_a_start_error(each):
+    for annotation in (set[each], frozenset[each], list[dict[str, set[each]]]):
+        with pytest.raises(StartError, match="my_handler"):
+            decoder_for(annotation, "my_handler")
+
+
+class Tree(msgspec.Struct):
+    leaves: list["Tree"] = []
+    names: set[str | int] = set()
+
+
+def test_a_type_that_holds_itself_is_looked_through_once():
+    assert decoder_for(Tree, "test")(b'{"leaves":[{"names":["a",1]}]}').leaves[0].names == {"a", 1}
+
+
 def test_a_type_that_cannot_be_decoded_is_a_start_error_that_names_the_handler():
     with pytest.raises(StartError, match="my_handler"):
         decoder_for(dict[Point, int] | dict[str, int], "my_handler")
@@ -132,7 +171,9 @@ def test_p1_a_bomb_on_a_small_stack_is_malformed_not_the_end_of_the_process():
 
 
 @pytest.mark.skipif(not NATIVE, reason="needs the native core")
-@given(st.binary(max_size=300) | st.lists(st.sampled_from(PIECES), max_size=80).map(b"".join), st.integers(0, 64))
+@given(
+    st.binary(max_size=300) | st.lists(st.sampled_from(PIECES), max_size=80).map(b"".join), st.integers(0, 64)
+)
 def test_the_scan_in_c_says_what_the_scan_in_python_says(packet, most):
     from toolips_udp._native import depth as native
 
