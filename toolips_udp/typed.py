@@ -55,7 +55,7 @@ def decoder_for(annotation: Any, who: str) -> Decoder:
     if not hashed <= _HASHED:
         raise StartError(
             f"{who}: {annotation!r} has a map or set of {', '.join(sorted(hashed - _HASHED))}, of which a stranger can "
-            "make thousands with one hash. Fix: keys and members that are text, bytes, numbers, enums or times; or a list",
+            "make thousands with one hash. Fix: text, bytes, numbers, enums or times there; or a list",
             code="bad-packet-type",
         )
     numbers = "Int" in hashed
@@ -82,14 +82,14 @@ def _hashed(annotation: Any) -> set[str]:
     from msgspec import inspect  # costs 6 ms, and most servers have no typed handler
 
     found: set[str] = set()
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # holds what it has seen, so that no id comes twice
     left: list[Any] = [inspect.type_info(annotation)]
     while left:
         each = left.pop()
         if isinstance(each, list | tuple):
             left += each
         elif isinstance(each, inspect.Type | inspect.Field) and id(each) not in seen:
-            seen.add(id(each))
+            seen[id(each)] = each
             left += [getattr(each, name) for name in each.__struct_fields__]
             key = getattr(each, "key_type", None)
             if isinstance(each, inspect.SetType | inspect.FrozenSetType):

@@ -481,6 +481,7 @@ def test_harden_and_user_give_up_rights(server, peer, module):
     assert lines["NoNewPrivs"].strip() == "1"
     assert lines["CapEff"].strip() == lines["CapBnd"].strip() == "0" * 16
     assert lines["Seccomp"].strip() == "2"
+    assert os.stat(f"/proc/{running.pids[0]}/environ").st_uid == 0  # L9: not dumpable, so no core file has its secrets
     assert peer(running.address, timeout=10).ask(b"exec") == b"1"  # EPERM
     alone = server(module=str(module), user="nobody")  # a worker too, so that this process stays what it is
     lines = dict(

@@ -88,7 +88,7 @@ class Hardened(NamedTuple):
 
 
 def harden(*, exec_allowed: bool, readable: Iterable[str] = ("/",), writable: Iterable[str] = ()) -> Hardened:
-    """Give up what a server does not need: new rights, capabilities, files, odd system calls.
+    """Give up what a server does not need: new rights, capabilities, core files, files, odd system calls.
 
     For the calling thread and those it starts later, so call it before threads
     start. Refuses to run as root (`StartError`): give `user=` too. Somebody must listen
@@ -104,6 +104,7 @@ def harden(*, exec_allowed: bool, readable: Iterable[str] = ("/",), writable: It
         return Hardened(["no layer of harden=True exists on this system"], -1)
     if _prctl(_PR_SET_NO_NEW_PRIVS, 1) != 0:
         missing.append("no_new_privs is not there")
+    _prctl(_PR_SET_DUMPABLE, 0)  # no core file with secrets in it, and nobody else of this user reads our memory
     _drop_capabilities()
     why = _restrict_files(readable, writable)
     if why:
