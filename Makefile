@@ -64,8 +64,9 @@ soak: build
 farm: build
 	$(BIN)/python tests/farm.py --seeds $(SEEDS)
 
+# what a release consists of: sdist (the same bytes wherever it is made), wheel, SBOM, checksums
 dist: build
-	$(BIN)/python -m build
+	$(BIN)/python release.py
 
 clean:
 	rm -rf $(VENV) build dist native/tests/build native/fuzz/build bench/build

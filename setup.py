@@ -6,15 +6,19 @@ is linked into one module only. Without a compiler the install goes on and the
 portable transport serves, unless TOOLIPS_UDP_REQUIRE_NATIVE=1.
 """
 
+import gzip
 import os
 import re
 import shutil
+import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).parent
 REQUIRED = os.environ.get("TOOLIPS_UDP_REQUIRE_NATIVE") == "1"
@@ -98,4 +102,37 @@ class Headers(build_py):
             shutil.copy(header, target)
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": Build, "build_py": Headers})
+class Sdist(sdist):
+    """The same files make the same archive, byte by byte: in order, of one time, and nobody's."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        if format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
+        epoch, name = time_of_the_sources(), f"{base_name}.tar.gz"
+        with open(name, "wb") as raw, gzip.GzipFile("", "wb", 9, raw, epoch) as packed:
+            with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                for path in sorted(Path(base_dir).rglob("*"), key=str):
+                    if path.is_file():
+                        archive.add(path, filter=lambda entry: anonymous(entry, epoch))
+        return name
+
+
+def anonymous(entry, epoch):
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = ""
+    entry.mtime, entry.mode = epoch, 0o755 if entry.mode & 0o100 else 0o644
+    return entry
+
+
+def time_of_the_sources():
+    """SOURCE_DATE_EPOCH, else when the last commit was made, else the first day of this project's year."""
+    if os.environ.get("SOURCE_DATE_EPOCH"):
+        return int(os.environ["SOURCE_DATE_EPOCH"])
+    words = ["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]
+    try:
+        return int(subprocess.run(words, capture_output=True, check=True).stdout)
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return 1_767_225_600
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": Build, "build_py": Headers, "sdist": Sdist})

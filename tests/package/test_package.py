@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
@@ -90,6 +93,48 @@ def test_the_sdist_holds_what_a_build_and_the_tests_need(sdist):
     assert pyx <= names, f"not in the sdist: {sorted(pyx - names)}"
     built = {n for n in names if n.endswith((".so", ".pyc", ".o")) or "/build/" in n}
     assert not built, f"built files in the sdist: {sorted(built)[:5]}"
+
+
+def test_two_sdists_of_the_same_files_are_equal_byte_by_byte(source, sdist, tmp_path, monkeypatch):
+    """Made at another time, in another folder, by a user with other rights, in another order of the disk."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.setenv("TOOLIPS_UDP_PURE", "1")  # what is compiled is in no sdist
+    for name, backwards in (("one", False), ("two", True)):
+        tree = tmp_path / name / "tree"
+        for path in sorted((p for p in source.rglob("*") if p.is_file()), reverse=backwards):
+            target = tree / path.relative_to(source)
+            if ".egg-info" not in str(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+                target.chmod(0o600 if backwards else 0o664)
+                os.utime(target, (1_000_000_000 + backwards,) * 2)
+        setup(tree, "sdist", "-d", str(tree.parent))
+    one, two = tmp_path.glob("*/*.tar.gz")
+    assert one.read_bytes() == two.read_bytes()
+    with tarfile.open(one) as archive, tarfile.open(sdist) as first:
+        members = archive.getmembers()
+        assert {(m.uid, m.gid, m.uname, m.mtime) for m in members} == {(0, 0, "", 1_700_000_000)}
+        assert {m.mode for m in members} == {0o644}
+        assert archive.getnames() == first.getnames() == sorted(archive.getnames())
+
+
+def test_the_sbom_names_every_requirement_and_the_hash_of_the_sdist(sdist):
+    spec = importlib.util.spec_from_file_location("release", ROOT / "release.py")
+    release = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(release)
+    told = release.sbom(sdist, 1_700_000_000)
+    assert (told["bomFormat"], told["specVersion"]) == ("CycloneDX", "1.6")
+    assert told["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
+    root = told["metadata"]["component"]
+    assert root["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(sdist.read_bytes()).hexdigest()}]
+    scopes = {part["name"]: part["scope"] for part in told["components"]}
+    assert {name for name, scope in scopes.items() if scope == "required"} == {"uvloop", "msgspec", "dnslib"}
+    assert scopes["cython"] == "excluded" and scopes["starlette"] == "optional" and "pytest" not in scopes
+    msgspec = next(part for part in told["components"] if part["name"] == "msgspec")
+    assert msgspec["version"] == importlib.metadata.version("msgspec")
+    refs = [part["bom-ref"] for part in told["components"]]
+    assert len(set(refs)) == len(refs) and set(told["dependencies"][0]["dependsOn"]) < set(refs)
+    assert told == release.sbom(sdist, 1_700_000_000)
 
 
 def test_the_wheel_holds_headers_pxd_and_stubs(wheel):

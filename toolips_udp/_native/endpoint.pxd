@@ -74,7 +74,6 @@ cdef class Endpoint:
     cdef bint in_turn, scheduled, retrying, attached, closed, rung
     # the folded pipeline
     cdef tuple steps
-    cdef int pressed
     cdef list stages
     cdef Target main
     cdef dict targets

@@ -229,8 +229,7 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
 
     def _at_end(self) -> bool:
         """No more bytes will come: the client closed, we did, or the server is draining."""
-        listener = self._listener
-        if listener.draining and not len(self._inbox) and (self.answered or not listener.hears_newcomers):
+        if self._listener.draining and not len(self._inbox):
             self._inbox.end()
         return self._inbox.ended or self.closing
 

@@ -17,17 +17,16 @@ from ..servers.reloading import settle
 
 if TYPE_CHECKING:
     from ..servers.base import Server
-    from ..servers.mode import ModeServer
 
-__all__ = ["changed", "endpoints", "export", "restore", "settle"]
+__all__ = ["changed", "export", "restore", "settle"]
 
 
 def export(server: Server) -> tuple[bytes, list[str]]:
     """Sessions, positions and what extensions export, as plain data; and what is not plain, by name."""
-    carried: dict[str, Any] = {
-        "endpoints": [mode.endpoint.export() for mode in endpoints(server)],
-        "extensions": {},
-    }
+    carried: dict[str, Any] = {"endpoint": {}, "extensions": {}}
+    for mode in server.modes:
+        if mode.mode is UDP:
+            carried["endpoint"] = mode.endpoint.export()
     for extension in server.extensions:
         give = hook(extension, "export")
         if give is not None:
@@ -42,8 +41,9 @@ def export(server: Server) -> tuple[bytes, list[str]]:
 
 def restore(server: Server, carried: dict[str, Any]) -> None:
     """Go on with what `export` gave in the worker before."""
-    for mode, kept in zip(endpoints(server), carried["endpoints"], strict=True):
-        mode.endpoint.restore(kept)
+    for mode in server.modes:
+        if mode.mode is UDP:
+            mode.endpoint.restore(carried.get("endpoint", {}))
     for extension in server.extensions:
         name = server.manifest.called(extension)
         take = hook(extension, "restore")
@@ -53,11 +53,6 @@ def restore(server: Server, carried: dict[str, Any]) -> None:
             except Exception as error:
                 text = f"restore of {name} raised {type(error).__name__}; it begins without its state"
                 server.journal.say(logging.ERROR, text, None, error)
-
-
-def endpoints(server: Server) -> list[ModeServer]:
-    """The modes that have a datagram endpoint, in the order in which they are served."""
-    return [mode for mode in server.modes if mode.mode is UDP]
 
 
 def changed(given: dict[str, Any], now: dict[str, Any]) -> list[str]:
