@@ -44,7 +44,7 @@ lint: build
 	$(PYTEST) tests/lint
 
 # the speed tables, each beside its peers: an hour on a quiet machine
-BENCHES = echo dns enet tick messages tcp http_hello pages overload known loss workers jobs kill reload stop
+BENCHES = echo dns dns_streams dns_overload enet tick messages tcp http_hello pages overload known loss workers jobs kill reload stop
 bench: build
 	for name in $(BENCHES); do $(BIN)/python bench/$$name.py || exit 1; done
 	$(PYTEST) --benchmark-only bench/micro

@@ -2,8 +2,10 @@
 
 FOLDER holds `bench.zone` (the zone bench.test) and what the kinds of ours read. Programs, with one UDP
 worker and rate limits off: nsd, knot serve the zone; unbound, dnsdist ask the server at port BACKEND.
+unbound-dot is unbound over TLS too, with FOLDER/cert.pem and key.pem, and the port is that of TLS.
 dnslib is its codec on a uvloop DatagramProtocol. Ours: zone (the zone image), stored (the same from a
-store, which reloads), many (every `*.zone` of FOLDER/zones), python (a `def` handler), waiting (an
+store, which reloads), tcp (over TCP, up to 1,000 connections), dot (over TLS), limited (replies to every
+address that showed no cookie are limited), many (every `*.zone` of FOLDER/zones), python (a `def` handler), waiting (an
 `async def` that waits 100 ms), forward (asks BACKEND), blocking (a list, FOLDER/blocked.txt, before
 the zone). With LOAD, the program of the generator, every name of FOLDER/asked.txt is asked before
 "ready": what has a cache is measured with a full one. After "ready" one of ours takes commands on
@@ -78,6 +80,7 @@ server:
   msg-cache-size: 256m
   rrset-cache-size: 512m
   so-rcvbuf: 4m
+  incoming-num-tcp: 100
   module-config: "iterator"
   minimal-responses: yes
   do-not-query-localhost: no
@@ -88,6 +91,14 @@ forward-zone:
   name: "."
   forward-addr: 127.0.0.1@{backend}
 """
+UNBOUND_DOT = UNBOUND.replace(
+    "  directory:",
+    """  interface: 127.0.0.1@{tls_port}
+  tls-port: {tls_port}
+  tls-service-key: "{source}/key.pem"
+  tls-service-pem: "{source}/cert.pem"
+  directory:""",
+)
 DNSDIST = """
 setSecurityPollSuffix("")
 setLocal("127.0.0.1:{port}")
@@ -102,6 +113,7 @@ PROGRAMS = {
     "nsd": (NSD, ["nsd", "-d", "-c"]),
     "knot": (KNOT, ["knotd", "-c"]),
     "unbound": (UNBOUND, ["unbound", "-d", "-c"]),
+    "unbound-dot": (UNBOUND_DOT, ["unbound", "-d", "-c"]),
     "dnsdist": (DNSDIST, ["dnsdist", "--supervised", "--disable-syslog", "-C"]),
 }
 PROBE = b"\x12\x34\1\0\0\1\0\0\0\0\0\0\5bench\4test\0\0\6\0\1"
@@ -146,18 +158,19 @@ def warm(port: int, folder: Path, load: str) -> None:
 
 
 def program(kind: str, folder: Path, backend: str, load: str) -> None:
-    port = free_port()
+    port, tls_port = free_port(), free_port()
     text, command = PROGRAMS[kind]
     with tempfile.TemporaryDirectory() as own:
         config = Path(own, "config")
-        config.write_text(text.format(port=port, folder=own, zone=folder / "bench.zone", backend=backend))
+        words = {"port": port, "tls_port": tls_port, "folder": own, "source": folder, "backend": backend}
+        config.write_text(text.format(zone=folder / "bench.zone", **words))
         process = subprocess.Popen(
             [*command, str(config)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=sys.stderr
         )
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         wait_for_answer(port)
         warm(port, folder, load)
-        print("ready", port, flush=True)
+        print("ready", tls_port if kind.endswith("-dot") else port, flush=True)
         process.wait()
 
 
@@ -165,8 +178,15 @@ def answering(kind: str, folder: Path, backend: str):
     """The service of one of our kinds."""
     from toolips_udp import dns
 
-    if kind == "zone":
+    if kind in ("zone", "tcp"):
         return dns.Service(dns.Zone.load(folder / "bench.zone", origin="bench.test"))
+    if kind == "dot":
+        tls = str(folder / "cert.pem"), str(folder / "key.pem")
+        zone = dns.Zone.load(folder / "bench.zone", origin="bench.test")
+        return dns.Service(zone, listen=["tls://127.0.0.1:0"], tls=tls)
+    if kind == "limited":
+        zone = dns.Zone.load(folder / "bench.zone", origin="bench.test")
+        return dns.Service(zone, limit=dns.RateLimit(trusted=()))
     if kind == "stored":
         store = dns.ZoneStore(files={"bench.test": folder / "bench.zone"})
         store.load()
@@ -195,12 +215,14 @@ def answering(kind: str, folder: Path, backend: str):
 
 
 def ours(kind: str, folder: Path, backend: str, load: str) -> None:
-    from toolips_udp import UDP, start
+    from toolips_udp import TCP, UDP, start
 
     service = answering(kind, folder, backend)
-    server = start(UDP, types.SimpleNamespace(service=service, __name__="bench"), "127.0.0.1:0")
+    modes = (UDP, TCP) if kind == "tcp" else UDP
+    server = start(modes, types.SimpleNamespace(service=service, __name__="bench"), "127.0.0.1:0")
     warm(server.address.port, folder, load)
-    print("ready", server.address.port, flush=True)
+    port = server.modes[-1].address.port if kind == "dot" else server.address.port
+    print("ready", port, flush=True)
 
     def commands() -> None:
         for line in sys.stdin:
