@@ -191,20 +191,4 @@ int dns_forward_kernel_open(dns_forward_calls *calls);
 void dns_forward_kernel_close(dns_forward_calls *calls);
 void dns_forward_kernel_free(dns_forward_calls *calls);
 
-/* --- between dns_forward.c and dns_forward_reply.c --- */
-
-/* The flight is over: everybody who waits is the owner's. */
-void dns_forward_hand(dns_forward *f, uint32_t number, uint16_t reason, uint16_t upstream);
-/* The flight is over: everybody who waits is answered from the message of an upstream. */
-void dns_forward_land(dns_forward *f, tudp_turn *turn, uint32_t number, uint16_t upstream, const uint8_t *msg,
-                      size_t len);
-/* A failure of an upstream; after some in a row it is not asked any more. */
-void dns_forward_missed(dns_forward *f, uint16_t upstream);
-/* The flight's name with the letters of one attempt. */
-void dns_forward_letters(const dns_flight *flight, const dns_attempt *attempt, uint8_t *out);
-/* One datagram on a port. */
-void dns_forward_came(dns_forward *f, tudp_turn *turn, uint16_t port, const uint8_t *msg, size_t len);
-/* Nobody waits for this use of a port any more. */
-void dns_forward_done_with(dns_forward *f, uint16_t port, uint16_t use);
-
 #endif

@@ -1,5 +1,5 @@
 /* dns_forward_reply.c: which datagram is the reply (spec 5.3), and which of its records are believed. */
-#include "dns_forward.h"
+#include "dns_forward_parts.h"
 #include "dns_writer.h"
 
 #define REPLY_MOST 8192      /* octets of a reply written anew, its names no longer compressed as they were */

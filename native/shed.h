@@ -22,6 +22,7 @@ struct tudp_batch;
 typedef struct tudp_shed {
     uint16_t mask, value; /* a stranger's first two bytes, in network order; mask 0: nobody is one */
     uint8_t on;
+    uint8_t pressed;      /* memory is short: no stranger is let in */
     uint8_t filtering;    /* the kernel has our filter */
     uint32_t rate;        /* strangers a second that are let in */
     uint32_t window_most; /* of one window */
@@ -42,7 +43,7 @@ static inline int tudp_shed_knows(const tudp_shed *s, const uint8_t *data, uint3
 static inline int tudp_shed_drops(tudp_shed *s)
 {
     s->seen++;
-    return s->on && ++s->let_in > s->window_most;
+    return s->pressed || (s->on && ++s->let_in > s->window_most);
 }
 
 /* After a receive call: begin to shed, look again, or end it. */

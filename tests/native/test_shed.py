@@ -107,6 +107,20 @@ def test_known_peers_are_answered_though_strangers_are_shed(wired):
     assert_ledgers_close(f.counters)
 
 
+def test_short_of_memory_a_game_lets_nobody_in_and_keeps_who_is_there(wired):
+    f = Flooded(wired)
+    f.endpoint.press(1)
+    met = f.host.totals["connects"]
+    assert b"known 1;" in f.ms(5) + f.ms(0, known=0)
+    assert f.counters["shed"] == 5 and f.host.totals["connects"] == met
+    f.endpoint.swap(f.w.pipeline)  # a reload changes nothing about it
+    f.ms(5)
+    assert f.counters["shed"] == 10
+    f.endpoint.press(0)
+    f.ms(5)
+    assert f.counters["shed"] == 10 and f.host.totals["connects"] > met
+
+
 def test_shedding_ends_by_itself_when_the_flood_does(wired):
     f = Flooded(wired)
     for _ in range(20):

@@ -4,14 +4,17 @@ import os
 import random
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from toolips_udp import MultiHandler, handler
 
+ROOT = Path(__file__).parents[2]
 UDP_SEGMENT = 103
 
 
@@ -45,6 +48,36 @@ def train():
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def control_group(tmp_path):
+    """Starts a program in a control group whose memory has a limit."""
+    old = Path("/sys/fs/cgroup/memory")
+    top, name = (old, "memory.limit_in_bytes") if old.is_dir() else (Path("/sys/fs/cgroup"), "memory.max")
+    folder = top / f"toolips_udp-test-{os.getpid()}"
+    made = []
+
+    def make(program, limit):
+        try:
+            folder.mkdir()
+            (folder / name).write_text(str(limit))
+        except OSError as error:
+            pytest.skip(f"no control group with a memory limit can be made here: {error}")
+        join = f"open({str(folder / 'cgroup.procs')!r}, 'w').write('0')\n"
+        command = [sys.executable, "-c", join + program]
+        made.append(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        )
+        return made[-1]
+
+    yield make
+    for child in made:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    if folder.is_dir():
+        folder.rmdir()
 
 
 def settled(running, total, within=30):
@@ -261,3 +294,55 @@ def test_a_server_does_not_answer_itself(server, transport, eventually):
     running = server(handler(lambda c: c.respond(c.packet)))
     running.send("to myself", running.address)
     eventually(lambda: running.counters["denied"] == 1)
+
+
+LIMITED = """
+import os, sys, time
+from types import SimpleNamespace
+from toolips_udp import UDP, handler, serve
+
+kept = []
+
+@handler
+def main(c):
+    kept.append(bytearray(c.packet * 20))  # a leak: 1 MB for a packet of 50 KB
+    c.respond(c.packet[:1])
+
+with serve(UDP, SimpleNamespace(main=main), "127.0.0.1:0", admin="127.0.0.1:0", control=False) as server:
+    print(server.address.port, server.admin.address.port, flush=True)
+    while sys.stdin.readline():
+        print(server.counters["handled"], server.counters["shed"], flush=True)
+"""
+
+
+@pytest.mark.skipif(
+    not os.access("/sys/fs/cgroup", os.W_OK), reason="control groups are not ours to make here"
+)
+def test_a_process_near_the_limit_of_its_control_group_sheds_and_is_not_ready(control_group, eventually):
+    """P6, L6: the kernel would end a process that passed the limit."""
+    child = control_group(LIMITED, 150 << 20)
+    port, admin = map(int, child.stdout.readline().split())
+
+    def counters():
+        child.stdin.write("?\n")
+        child.stdin.flush()
+        return tuple(map(int, child.stdout.readline().split()))
+
+    def is_ready():
+        with socket.create_connection(("127.0.0.1", admin), timeout=10) as stream:
+            stream.sendall(b"GET /readyz HTTP/1.1\r\n\r\n")
+            return b" 200 " in stream.recv(1000).split(b"\r\n")[0]
+
+    assert is_ready()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(("127.0.0.1", port))
+        until = time.monotonic() + 60
+        while not counters()[1]:  # a stranger, since the handler keeps no session: refused from 80 % on
+            assert time.monotonic() < until and child.poll() is None
+            client.send(bytes(50_000))
+            time.sleep(0.02)
+    handled, _ = counters()
+    assert 20 < handled < 150
+    assert is_ready()  # that needs 95 %
+    child.stdin.close()
+    assert child.wait(20) == 0

@@ -105,16 +105,6 @@ def test_a_bad_certificate_is_a_start_error(server, tmp_path):
             server(ours.Service(zone, listen=["tls://127.0.0.1:0"], tls=tls))
 
 
-def test_t1_further_addresses_and_several_workers_are_an_error_with_the_fix(server, tmp_path):
-    module = tmp_path / "served.py"
-    module.write_text(
-        "from toolips_udp import dns\n"
-        f"service = dns.Service(dns.Zone.from_text({ZONE!r}), listen=['127.0.0.1:0'])\n"
-    )
-    with pytest.raises(StartError, match="workers=1, or a server of its own"):
-        server(module=str(module), mode=(UDP, TCP), workers=2)
-
-
 @needs_h2
 def test_t4_doh_answers_get_and_post_and_refuses_the_rest(encrypted, certificate):
     port = encrypted("https")["https"]
@@ -214,7 +204,7 @@ def test_x4_a_zone_is_not_taken_over_tls_from_another_name_or_protocol(
     )
     server(service, mode=(UDP, TCP))
     if wrong == "alpn":
-        service.listeners.contexts[0][0].set_alpn_protocols(["http/1.1"])
+        service.listeners.modes[0]._tls.set_alpn_protocols(["http/1.1"])
     into, copy = secondary_of(f"tls://127.0.0.1:{port}#{'other.test' if wrong == 'name' else 'dns.test'}")
     server(ours.Service(*into.steps(), transfers=into), mode=(UDP, TCP))
     eventually(lambda: copy.counters["failed"] == 1, within=8)

@@ -6,6 +6,7 @@ import socket
 import stat
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,11 +34,14 @@ def test_the_admin_listener_shows_health_readiness_metrics_and_counters(server, 
     metrics = page(running, "/metrics")
     assert "toolips_udp_handled_total 3\n" in metrics
     assert 'toolips_udp_dropped_total{word="kernel"} 0\n' in metrics
-    running.ready = False
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        page(running, "/readyz")
-    assert refused.value.code == 503
-    refused.value.close()
+    for is_ready, level in ((False, 0), (True, 2)):  # it stops; or memory is past its second mark
+        running.ready, running.pressure = is_ready, SimpleNamespace(level=level)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            page(running, "/readyz")
+        assert refused.value.code == 503
+        refused.value.close()
+    running.pressure = SimpleNamespace(level=1)
+    assert page(running, "/readyz") == "ready\n"
 
 
 def raw(running, data):

@@ -486,6 +486,25 @@ def test_s4_connections_over_the_cap_are_refused_and_counted():
         until(lambda: server.counters["shed"] == 1)
 
 
+def test_short_of_memory_new_connections_are_refused_and_open_ones_go_on():
+    @handler
+    async def main(c):
+        async for line in c.lines():
+            c.respond(f"{line.text}\n")
+
+    with served(main) as server, connect(server) as first:
+        assert first.sendall(b"one\n") is None and first.recv(10) == b"one\n"
+        server.on_loop(lambda: server.modes[0].press(1))
+        with connect(server) as second, contextlib.suppress(ConnectionResetError):
+            assert second.recv(1) == b""
+        assert server.counters["shed"] == 1
+        assert first.sendall(b"two\n") is None and first.recv(10) == b"two\n"
+        server.on_loop(lambda: server.modes[0].press(0))
+        with connect(server) as third:
+            third.sendall(b"three\n")
+            assert third.recv(10) == b"three\n"
+
+
 def test_s4_the_longest_idle_connection_makes_room():
     names = []
 

@@ -22,6 +22,7 @@ cdef extern from "batch.h" nogil:
         uint16_t mask
         uint8_t on
         uint8_t filtering
+        uint8_t pressed
 
     ctypedef struct tudp_batch:
         tudp_turn turn

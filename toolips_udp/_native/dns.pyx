@@ -1,5 +1,5 @@
 # distutils: define_macros=_GNU_SOURCE=1
-# distutils: sources = native/dns_message.c native/dns_reply.c native/dns_writer.c native/dns_zone.c native/dns_zone_plan.c native/dns_zone_build.c native/dns_denial.c native/dns_policy.c native/dns_list.c native/dns_cache.c native/dns_stage.c native/dns_tap.c native/dns_proxied.c native/dns_forward.c native/dns_forward_reply.c native/dns_forward_calls.c
+# distutils: sources = native/dns_message.c native/dns_reply.c native/dns_writer.c native/dns_zone.c native/dns_zone_plan.c native/dns_zone_build.c native/dns_denial.c native/dns_policy.c native/dns_list.c native/dns_cache.c native/dns_stage.c native/dns_tap.c native/dns_proxied.c native/dns_forward.c native/dns_forward_flights.c native/dns_forward_ports.c native/dns_forward_reply.c native/dns_forward_calls.c
 """The native DNS: messages, zone images, answers, lists, and the stage.
 
 Binds native/dns_*.c; imports nothing of ours but errors. Called by toolips_udp.dns.

@@ -74,6 +74,7 @@ cdef class Endpoint:
     cdef bint in_turn, scheduled, retrying, attached, closed, rung
     # the folded pipeline
     cdef tuple steps
+    cdef int pressed
     cdef list stages
     cdef Target main
     cdef dict targets

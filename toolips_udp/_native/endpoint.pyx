@@ -88,6 +88,11 @@ cdef tuple DROPPED = DROPS  # a tuple: what an extension returns need not be has
 cdef dict NUMBERS = {word: number for number, word in enumerate(WORDS)}
 
 
+def shed_all(c):
+    """The first step while there is hardly any memory."""
+    return "shed"
+
+
 def shared_size(uint32_t slot_room=65536):
     """Bytes of the memory that a supervisor may hand in as `shared=`."""
     return tudp_shared_size(slot_room)
@@ -196,7 +201,7 @@ cdef class Endpoint:
         """Read the pipeline once; a packet never looks anything up in it."""
         cdef uint32_t scratch = 0
         self.connection_class = pipeline.connection_class
-        self.steps = tuple(pipeline.steps)
+        self.press(self.pressed, pipeline)
         calls = pipeline.calls
         pick = self.pick = pipeline.pick
         self.targets = {name: Target(handler, calls[handler], pick) for name, handler in pipeline.handlers.items()}
@@ -436,6 +441,23 @@ cdef class Endpoint:
     def count(self, str word, long number=1):
         """Add to a counter."""
         self.b.turn.counters[<int>NUMBERS[word]] += <uint64_t>number
+
+    def press(self, int level, pipeline=None):
+        """Memory is short: 0 not any more, 1 strangers are refused, 2 all that would reach Python is."""
+        steps = tuple((pipeline or self.pipeline).steps)
+        self.pressed = level
+        self.b.shed.pressed = level > 0
+        self.steps = (self.shed_stranger if level == 1 else shed_all, *steps) if level else steps
+
+    def shed_stranger(self, Connection c):
+        """The first step while memory is short: who has no session and no handler of its own is refused."""
+        cdef const tudp_sockaddr *who = c.who()
+        for table in (self.sessions, self.positions):
+            if table is not None and (<ClientTable>table).find(who, c.now_ns) is not None:
+                return None
+        if self.places is not None and self.places.lookup(self.chooser_key(c), c.now_ns / 1e9) is not None:
+            return None
+        return "shed"
 
     cdef int after(self, int got, int left) except -1:
         """What a turn leaves behind: a timer to set, messages that wait, a socket that is gone."""

@@ -229,7 +229,8 @@ class SocketConnection(_Stream, StreamVerbs, asyncio.Protocol):
 
     def _at_end(self) -> bool:
         """No more bytes will come: the client closed, we did, or the server is draining."""
-        if self._listener.draining and not len(self._inbox):
+        listener = self._listener
+        if listener.draining and not len(self._inbox) and (self.answered or not listener.hears_newcomers):
             self._inbox.end()
         return self._inbox.ended or self.closing
 

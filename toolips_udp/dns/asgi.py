@@ -5,6 +5,7 @@ Imports message and errors.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from .service import Service
 
 MOST_BODY = 65_535
+PATIENCE = 5.0
+"""Seconds for the body of one request."""
 CONTENT = b"application/dns-message"
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -75,14 +78,13 @@ async def _answer(
     if scope["method"] == "POST":
         if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != CONTENT:
             return _refused(415, "expected content-type application/dns-message\n")
-        packet = b""
-        more = True
-        while more:
-            part = await receive()
-            packet += part.get("body", b"")
-            more = part.get("more_body", False) and part["type"] == "http.request"
-            if len(packet) > MOST_BODY:
-                return _refused(413, "a DNS message has at most 65535 octets\n")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                packet = await _body(receive)
+        except TimeoutError:
+            return _refused(408, f"the body did not come within {PATIENCE:g} seconds\n")
+        if len(packet) > MOST_BODY:
+            return _refused(413, "a DNS message has at most 65535 octets\n")
     elif scope["method"] in ("GET", "HEAD"):
         pairs = [pair.partition(b"=") for pair in scope["query_string"].split(b"&")]
         text = next((value for key, _, value in pairs if key == b"dns"), b"")
@@ -103,6 +105,16 @@ async def _answer(
         [(b"content-type", CONTENT), (b"cache-control", f"max-age={_lifetime(reply)}".encode())],
         reply,
     )
+
+
+async def _body(receive: Receive) -> bytes:
+    """All of it, or as much as shows that it is too much."""
+    body, more = b"", True
+    while more and len(body) <= MOST_BODY:
+        part = await receive()
+        body += part.get("body", b"")
+        more = part.get("more_body", False) and part["type"] == "http.request"
+    return body
 
 
 def _lifetime(reply: bytes) -> int:

@@ -25,7 +25,7 @@ from .access import LOOPBACK, Prefixes
 from .answering import Answering
 from .fragments import believe_no_icmp
 from .handlers import Handler, Handlers
-from .listeners import Listeners
+from .listeners import Listeners, brought
 from .question import Question
 from .ratelimit import RateLimit
 from .result import Result
@@ -34,6 +34,7 @@ from .transfers import Transfers
 from .zone import Zone
 
 if TYPE_CHECKING:
+    from ..servers.further import Listen
     from .dnstap import Dnstap
     from .metrics import Metrics
     from .querylog import QueryLog
@@ -59,7 +60,7 @@ class Service(Answering, Extension):
     streams only; `minimal=False` adds addresses to MX and SRV; `ecs=True` reads client subnets
     (RFC 7871), which are ignored otherwise. `proxies` are the prefixes of load balancers: each message and
     connection from them must begin with a PROXYv2 header, and access, views, limits and cookies go by the
-    client in it. From all others such a header is garbage. `https://` listeners do not read it.
+    client in it. From all others such a header is garbage.
 
     >>> service = Service(Zone.load("example.org.zone"), id="ns1")
     """
@@ -153,6 +154,10 @@ class Service(Answering, Extension):
             self.half = NativeHalf(self) if available() else None
         return self.half
 
+    def listens(self) -> list[Listen]:
+        """The addresses beside those of `start`, for the server that opens their sockets."""
+        return brought(self)
+
     async def on_start(self, server: Any) -> None:
         self.server = server
         if isinstance(self.cookies, edns.Rolling) and server is not None:
@@ -167,7 +172,6 @@ class Service(Answering, Extension):
                 await _settled(started(self))
         if self.listen:
             self.listeners = Listeners(self, server)
-            await self.listeners.open_all(self.listen)
         believe_no_icmp(server)
         half = self._native_half()
         if half is not None:
@@ -176,8 +180,6 @@ class Service(Answering, Extension):
     async def on_stop(self, server: Any) -> None:
         if self.half is not None:
             self.half.stop()
-        if self.listeners is not None:
-            await self.listeners.close()
         if self.transfers is not None:
             await self.transfers.stop()
         for step in reversed(self.steps):
@@ -214,7 +216,7 @@ class Service(Answering, Extension):
         if self.listeners is not None:
             try:
                 self.listeners.reload_certificates()
-            except OSError as wrong:
+            except (OSError, ToolipsError) as wrong:
                 problems["certificates"] = str(wrong)
         if self.query_log is not None:
             self.query_log.reopen()

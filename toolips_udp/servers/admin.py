@@ -40,8 +40,8 @@ def healthz(server: Server) -> Page:
 
 
 def readyz(server: Server) -> Page:
-    """It takes work. False from the first moment of a drain on."""
-    return (200, "text/plain", "ready\n") if server.ready else (503, "text/plain", "not ready\n")
+    """It takes work. False from the first moment of a drain on, and while nearly all is refused for want of memory."""
+    return (200, "text/plain", "ready\n") if server.takes_work else (503, "text/plain", "not ready\n")
 
 
 def counters(server: Server) -> Page:
@@ -73,7 +73,7 @@ def metrics(server: Server) -> Page:
         lines += ["# HELP toolips_udp_refused_calls_total System calls that hardened workers were refused."]
         lines += ["# TYPE toolips_udp_refused_calls_total counter"]
         lines += [f"toolips_udp_refused_calls_total {sum(refused.values())}"]
-    lines += ["# TYPE toolips_udp_ready gauge", f"toolips_udp_ready {int(server.ready)}"]
+    lines += ["# TYPE toolips_udp_ready gauge", f"toolips_udp_ready {int(server.takes_work)}"]
     return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
 
 

@@ -43,13 +43,14 @@ class Announcing:
     def _announce(self) -> None:
         self.journal.announce(self._start_line())
 
+    def _place(self, mode: ModeServer) -> str:
+        """The name that an extension gave, unless it does not say the port."""
+        return mode.name if str(mode.address) in mode.name else f"{mode.mode} {mode.address}"
+
     def _start_line(self) -> str:
         found = self.manifest
         handlers = ([found.called(found.main)] if found.main else []) + list(found.handlers)
-        parts = [
-            f"{mode.mode} {mode.address}" + (f" ({mode.detail})" if mode.detail else "")
-            for mode in self._modes
-        ]
+        parts = [self._place(mode) + (f" ({mode.detail})" if mode.detail else "") for mode in self._modes]
         line = f"{found.name} serves {', '.join(parts)}"
         line += f"; handlers: {', '.join(handlers) or 'none'}"
         if self.extensions:

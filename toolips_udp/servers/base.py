@@ -25,7 +25,7 @@ from ..extensions.base import hook
 from ..journal import Journal
 from ..modes import UDP, Mode
 from ..runners.threads import default_size
-from . import doors, systemd
+from . import doors, further, pressure, systemd
 from .announcing import Announcing
 from .calls import Calls
 from .holder import bind_error
@@ -76,10 +76,10 @@ class Server(Announcing, Calls, Reloading, Stopping):
         self.exit_code = 0
         self.ready = False
         """Whether it takes work: false before the start, from the first moment of a drain on, and after."""
-        self.endpoint_options: dict[str, Any] = {}
-        """More arguments for the endpoint: memory that a supervisor shares."""
         self.first_stages: list[Any] = []
         """Native stages before those of the extensions."""
+        self.pressure: pressure.Pressure | None = None
+        """Watches the memory, where its control group has a limit."""
         self.admin: Admin | None = None
         self.control: Control | None = None
         self._modes: list[ModeServer] = []
@@ -119,6 +119,11 @@ class Server(Announcing, Calls, Reloading, Stopping):
     def modes(self) -> tuple[ModeServer, ...]:
         """What serves each mode."""
         return tuple(self._modes)
+
+    @property
+    def _further(self) -> list[ModeServer]:
+        """What serves the addresses that extensions brought, in their order."""
+        return [mode for mode in self._modes if mode.name]
 
     @property
     def counters(self) -> Mapping[str, int]:
@@ -172,11 +177,7 @@ class Server(Announcing, Calls, Reloading, Stopping):
                 self._modes.append(serving)
                 address = Address(wanted.host, port) if shared and port else wanted
                 try:
-                    given = systemd.take(address, socket.SOCK_DGRAM if mode is UDP else socket.SOCK_STREAM)
-                    if given is not None:
-                        serving.adopt(given)
-                    else:
-                        serving.bind(address)
+                    _open_socket(serving, mode, address)
                 except OSError as error:
                     self._unbind()
                     if shared and port and attempt < 19:
@@ -187,10 +188,28 @@ class Server(Announcing, Calls, Reloading, Stopping):
                     raise
                 port = port or serving.address.port
             else:
-                return
+                break
+        try:
+            self._bind_further()
+        except BaseException:
+            self._unbind()
+            raise
+
+    def _bind_further(self) -> None:
+        """The sockets of the addresses that extensions bring."""
+        for listen in further.brought(self.manifest):
+            serving = further.made(listen, self._make_further(listen))
+            self._modes.append(serving)
+            try:
+                _open_socket(serving, listen.mode, listen.address)
+            except OSError as error:
+                raise bind_error(listen.mode, listen.address, error) from error
 
     def _make_mode(self, mode: Mode) -> ModeServer:
         return load_mode(mode)(self)
+
+    def _make_further(self, listen: further.Listen) -> ModeServer:
+        return listen.make(self)
 
     def _unbind(self) -> None:
         for mode in self._modes:
@@ -262,10 +281,16 @@ class Server(Announcing, Calls, Reloading, Stopping):
         if self.settings.watchdog:
             self._watchdog = Watchdog(self, self.settings.watchdog)
             self._watchdog.start()
+        self.pressure = pressure.watch(self)
         self._announce()
         self._tell_systemd()
         if self._stop_asked:
             self._stop.set()
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether it is ready, and not so short of memory that it refuses nearly all."""
+        return self.ready and (self.pressure is None or self.pressure.level < 2)
 
     async def _open_parts(self) -> None:
         """The workers of the pool, the extensions in order, then the modes."""
@@ -356,12 +381,23 @@ class Server(Announcing, Calls, Reloading, Stopping):
         self.extensions = tuple(manifest.extensions)
         self.handlers = ({} if manifest.main is None else {None: manifest.main}) | manifest.handlers
         self._after = list(manifest.extensions)
+        for mode, listen in zip(self._further, further.brought(manifest), strict=True):
+            mode.extension = listen.extension
         for mode in self._modes:
             mode.swap()
 
     def _pin(self) -> None:
         if self.settings.pin:
             pin_to(self.settings.pin[0])
+
+
+def _open_socket(serving: ModeServer, mode: Mode, address: Address) -> None:
+    """The socket that systemd gave for this address, or else a new one."""
+    given = systemd.take(address, socket.SOCK_DGRAM if mode is UDP else socket.SOCK_STREAM)
+    if given is not None:
+        serving.adopt(given)
+    else:
+        serving.bind(address)
 
 
 def pin_to(core: int) -> None:

@@ -55,7 +55,7 @@ def status(server: Server) -> dict[str, Any]:
     return {
         "module": server.manifest.name,
         "pid": os.getpid(),
-        "ready": server.ready,
+        "ready": server.takes_work,
         "in_flight": server.in_flight,
         "addresses": {mode.name: str(address) for mode, address in server.addresses.items()},
     }

@@ -52,6 +52,11 @@ class StreamMode(ModeServer):
         """Count in these from now on: memory that a supervisor reads."""
         self._totals = counters
 
+    def press(self, level: int) -> None:
+        """Refuse new connections; those that are open go on."""
+        if self.listener is not None:
+            self.listener.pressed = level > 0
+
     def halt(self) -> None:
         """Accept nothing more: another process does. Connections that are open go on until `drain`."""
         if self.listener is not None:

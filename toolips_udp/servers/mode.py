@@ -48,6 +48,10 @@ class ModeServer:
     """The datagram endpoint, of a mode that has one and is open."""
     detail: str = ""
     """Said in the start line, as in `native`."""
+    name: str = ""
+    """Of an address that an extension brought (further.py): what it is called there."""
+    extension: Any = None
+    """And who brought it; after a reload in place, its successor."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -69,6 +73,9 @@ class ModeServer:
 
     def swap(self) -> None:
         """Serve the server's new manifest from now on; not called when `swaps` is False."""
+
+    def press(self, level: int) -> None:
+        """Memory is short: 0 not any more, 1 refuse strangers, 2 refuse all that costs memory. See pressure.py."""
 
     def halt(self) -> None:
         """Take nothing new from now on; what is in flight goes on. The socket belongs to another process."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from .. import manifest as manifests
 from ..errors import StartError
 from ..extensions.base import hook
-from . import plain, source
+from . import further, plain, source
 
 if TYPE_CHECKING:
     from ..extensions.base import Extension
@@ -130,6 +130,7 @@ async def reload_in_place(server: Server) -> list[str]:
     started: list[Extension] = []
     try:
         _check_kinds(server, fresh)
+        further.check_same(further.names(further.brought(old)), fresh)
         if server.pool is not None:
             await server.pool.reload()
         for extension in fresh.extensions:

@@ -42,6 +42,8 @@ class UDPMode(ModeServer):
         self.endpoint: Any = None
         self.pipeline: Pipeline | None = None
         self.receive_buffer = 0
+        self.endpoint_options: dict[str, Any] = {}
+        """More arguments for the endpoint: memory that a supervisor shares."""
         self._transport: Any = None
         self._threads: ThreadRunner | None = None
         self._stepper: Stepper | None = None
@@ -68,7 +70,7 @@ class UDPMode(ModeServer):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.server.settings.receive_buffer)
             sock.bind(address.sockaddr())
-            for group in self.server.settings.multicast:
+            for group in [] if self.name else self.server.settings.multicast:
                 join(sock, group)
             self.adopt(sock)
         except BaseException:
@@ -118,7 +120,7 @@ class UDPMode(ModeServer):
             max_sessions=settings.max_sessions,
             max_async=settings.max_async,
             **limits,
-            **server.endpoint_options,
+            **self.endpoint_options,
         )
         self.endpoint.attach(loop)
         self._tidy = loop.call_later(TIDY, self._tidy_up, loop)
@@ -196,6 +198,11 @@ class UDPMode(ModeServer):
         endpoint.flush()
         if self._stepper is not None:
             await self._stepper.close()
+
+    def press(self, level: int) -> None:
+        """Refuse strangers, or all that would reach Python."""
+        if self.endpoint is not None:
+            self.endpoint.press(level)
 
     def halt(self) -> None:
         """Read nothing more; handlers in flight end, and answer, in `drain`."""

@@ -17,16 +17,17 @@ from ..servers.reloading import settle
 
 if TYPE_CHECKING:
     from ..servers.base import Server
+    from ..servers.mode import ModeServer
 
-__all__ = ["changed", "export", "restore", "settle"]
+__all__ = ["changed", "endpoints", "export", "restore", "settle"]
 
 
 def export(server: Server) -> tuple[bytes, list[str]]:
     """Sessions, positions and what extensions export, as plain data; and what is not plain, by name."""
-    carried: dict[str, Any] = {"endpoint": {}, "extensions": {}}
-    for mode in server.modes:
-        if mode.mode is UDP:
-            carried["endpoint"] = mode.endpoint.export()
+    carried: dict[str, Any] = {
+        "endpoints": [mode.endpoint.export() for mode in endpoints(server)],
+        "extensions": {},
+    }
     for extension in server.extensions:
         give = hook(extension, "export")
         if give is not None:
@@ -41,9 +42,8 @@ def export(server: Server) -> tuple[bytes, list[str]]:
 
 def restore(server: Server, carried: dict[str, Any]) -> None:
     """Go on with what `export` gave in the worker before."""
-    for mode in server.modes:
-        if mode.mode is UDP:
-            mode.endpoint.restore(carried.get("endpoint", {}))
+    for mode, kept in zip(endpoints(server), carried["endpoints"], strict=True):
+        mode.endpoint.restore(kept)
     for extension in server.extensions:
         name = server.manifest.called(extension)
         take = hook(extension, "restore")
@@ -53,6 +53,11 @@ def restore(server: Server, carried: dict[str, Any]) -> None:
             except Exception as error:
                 text = f"restore of {name} raised {type(error).__name__}; it begins without its state"
                 server.journal.say(logging.ERROR, text, None, error)
+
+
+def endpoints(server: Server) -> list[ModeServer]:
+    """The modes that have a datagram endpoint, in the order in which they are served."""
+    return [mode for mode in server.modes if mode.mode is UDP]
 
 
 def changed(given: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """The memory that a worker shares with its supervisor: counters, heartbeat, the datagram in work.
 
-Imports the ground floor. Its layout is `tudp_shared` (native/batch.h): what a
-worker wrote there is still there when the worker is dead.
+Imports the ground floor. It begins with one part per UDP socket of the worker, each a
+`tudp_shared` (native/batch.h); behind them each stream listener has an array of counters.
+What a worker wrote there is still there when the worker is dead.
 """
 
 from __future__ import annotations
@@ -23,33 +24,36 @@ _SENDS = [WORDS.index(word) for word in ("sent", "send_refused", "send_refused_l
 _ENDS = [WORDS.index(word) for word in ("handled", *DROPS)]
 
 
-STREAMS = 3
-"""Modes besides UDP that may count, each in an array of its own behind the endpoint's memory."""
-
-
-def size(slot_room: int) -> int:
-    """Bytes of the region of one worker."""
+def part_size(slot_room: int) -> int:
+    """Bytes of the part of one UDP socket, whole pages."""
     try:
         from .._native.endpoint import shared_size
     except ImportError:
-        return max(4096, COUNTERS_AT + 8 * SIZE) + STREAMS * 8 * SIZE
-    return int(shared_size(slot_room)) + STREAMS * 8 * SIZE
+        return max(4096, COUNTERS_AT + 8 * SIZE)
+    return -(-int(shared_size(slot_room)) // 4096) * 4096
 
 
 class Region:
     """One worker's region, as the supervisor sees it. Survives the worker, ends with `close`."""
 
-    def __init__(self, slot_room: int) -> None:
+    def __init__(self, slot_room: int, sockets: int = 1, streams: int = 1) -> None:
         self.fd = os.memfd_create("toolips_udp-worker", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, size(slot_room))
+        self._part = part_size(slot_room)
+        self._streams_at = max(sockets, 1) * self._part  # one at least: it has the heartbeat
+        os.ftruncate(self.fd, self._streams_at + streams * 8 * SIZE)
         self._map = mmap.mmap(self.fd, 0)
-        _HEAD.pack_into(self._map, 0, 0, 0, 0, 0, 0, NONE)
+        for at in self._parts:
+            _HEAD.pack_into(self._map, at, 0, 0, 0, 0, 0, NONE)
+
+    @property
+    def _parts(self) -> range:
+        return range(0, self._streams_at, self._part)
 
     def counters(self) -> list[int]:
         """Every counter, in the order of `WORDS` and beyond, over all modes of the worker."""
-        first = len(self._map) - STREAMS * 8 * SIZE
         found = [0] * SIZE
-        for at in (COUNTERS_AT, *range(first, len(self._map), 8 * SIZE)):
+        arrays = range(self._streams_at, len(self._map), 8 * SIZE)
+        for at in (*(part + COUNTERS_AT for part in self._parts), *arrays):
             found = [
                 a + b for a, b in zip(found, struct.unpack_from(f"={SIZE}Q", self._map, at), strict=True)
             ]
@@ -61,10 +65,11 @@ class Region:
 
     def datagram(self) -> bytes | None:
         """The datagram that was in work when the worker died, if one was."""
-        _abi, room, _slots_at, _beat, at, length = _HEAD.unpack_from(self._map)
-        if length == NONE or length > max(room, 65536) or at < COUNTERS_AT or at + length > len(self._map):
-            return None
-        return bytes(self._map[at : at + length])
+        for part in self._parts:
+            _abi, room, _slots_at, _beat, at, length = _HEAD.unpack_from(self._map, part)
+            if length != NONE and length <= max(room, 65536) and COUNTERS_AT <= at <= self._part - length:
+                return bytes(self._map[part + at : part + at + length])
+        return None
 
     def final(self) -> list[int]:
         """The counters of a dead worker, both ledgers closed.
@@ -97,14 +102,20 @@ def beat(region: mmap.mmap) -> None:
     struct.pack_into("=Q", region, 16, time.monotonic_ns())
 
 
-def counters_of(region: mmap.mmap) -> memoryview:
-    """The counters in a worker's region, for transports that take `counters=`."""
-    return memoryview(region)[COUNTERS_AT : COUNTERS_AT + 8 * SIZE]
+def part(region: mmap.mmap, number: int, slot_room: int) -> memoryview:
+    """The part of the `number`th UDP socket, for endpoints that take `shared=`."""
+    size = part_size(slot_room)
+    return memoryview(region)[number * size : (number + 1) * size]
+
+
+def counters_of(part: memoryview) -> memoryview:
+    """The counters in a part, for transports that take `counters=`."""
+    return part[COUNTERS_AT : COUNTERS_AT + 8 * SIZE]
 
 
 def stream_counters(region: mmap.mmap, number: int) -> Any:
-    """The counters of the `number`th mode besides UDP, as integers."""
-    at = len(region) - (STREAMS - number) * 8 * SIZE
+    """The counters of a stream listener, the `number`th from the last, as integers."""
+    at = len(region) - (number + 1) * 8 * SIZE
     return memoryview(region)[at : at + 8 * SIZE].cast("Q")
 
 

@@ -30,11 +30,17 @@ class Process:
     """A child: its control channel, its memory, and what it said."""
 
     def __init__(
-        self, hello: dict[str, Any], sockets: list[list[int]], slot_room: int, user: int | None
+        self,
+        hello: dict[str, Any],
+        sockets: list[list[int]],
+        counts: tuple[int, int],
+        slot_room: int,
+        user: int | None,
     ) -> None:
+        """`sockets` are the descriptors of each mode; `counts` says how many are of UDP, and how many are not."""
         self.index = -1
         """The socket that it serves, -1 for a spare."""
-        self.region = Region(slot_room)
+        self.region = Region(slot_room, *counts)
         self.began = time.monotonic()
         self.started = False
         """Its extensions were told to start."""

@@ -21,7 +21,7 @@ from ..counters import DROPS, WORDS
 from ..errors import StartError
 from ..jobs import ProcessManager, Worker
 from ..modes import UDP, Mode
-from ..servers import source, systemd
+from ..servers import further, source, systemd
 from ..servers.base import ModeServer, Server
 from ..servers.options import KNOWN, OBJECTS
 from ..servers.udp import join
@@ -57,7 +57,7 @@ class GroupMode(ModeServer):
 
     def _join(self, groups: list[str]) -> None:
         """Multicast goes to the first worker: every member of a group that listens gets a copy of its own."""
-        if not groups or self.mode is not UDP:
+        if not groups or self.name or self.mode is not UDP:
             return
         for each in self.sockets:
             if each.family == socket.AF_INET:
@@ -162,6 +162,9 @@ class SupervisedServer(Server):
     def _make_mode(self, mode: Mode) -> ModeServer:
         return GroupMode(self, mode)
 
+    def _make_further(self, listen: further.Listen) -> ModeServer:
+        return GroupMode(self, listen.mode)
+
     def _make_hello(self, modes: tuple[Mode, ...]) -> dict[str, Any]:
         """What every worker is told first: plain data."""
         given: dict[str, Any] = {}
@@ -183,6 +186,7 @@ class SupervisedServer(Server):
             "name": self.manifest.name,
             "secret": self.secret.hex(),
             "modes": [mode.name for mode in modes],
+            "further": further.names(further.brought(self.manifest)),
             "settings": given,
             "functions": functions,
             "threads": self.threads,
@@ -199,9 +203,12 @@ class SupervisedServer(Server):
         return [cores[i % len(cores)] for i in range(self.workers)] if cores else []
 
     def _new_process(self) -> Process:
-        fds = [[sock.fileno() for sock in mode.sockets] for mode in self._group_modes()]
+        modes = self._group_modes()
+        fds = [[sock.fileno() for sock in mode.sockets] for mode in modes]
+        datagrams = sum(mode.mode is UDP for mode in modes)
+        counts = datagrams, len(modes) - datagrams
         user = hardening.entry_of(self.settings.user).pw_uid if self.settings.user else None
-        make = partial(Process, self._hello, fds, self.settings.slot, user)
+        make = partial(Process, self._hello, fds, counts, self.settings.slot, user)
         return make() if self._spawner is None else self._spawner.call(make)
 
     def _group_modes(self) -> list[GroupMode]:

@@ -26,11 +26,11 @@ from ..address import Address
 from ..errors import StartError, ToolipsError
 from ..manifest import read
 from ..modes import UDP, mode_of
-from ..servers import control, options, plain, source
+from ..servers import control, further, options, plain, source
 from ..servers.base import Server, new_loop, pin_to
 from ..servers.mode import load_mode
 from . import hardening, memory
-from .handover import changed, export, restore, settle
+from .handover import changed, endpoints, export, restore, settle
 from .link import MOST, Gone, Link
 
 if TYPE_CHECKING:
@@ -55,8 +55,8 @@ class WorkerServer(Server):
         self.shared = memory.attach(hello["region"])
         self.wanted = modes
         self.quarantine: Any = None
-        self._given: dict[str, Any] | None = None
-        """What the next worker was given of the clients' state."""
+        self._given: list[dict[str, Any]] = []
+        """What the next worker was given of the clients' state, by endpoint."""
 
     def _bind(self, modes: tuple[Mode, ...], addresses: tuple[Address, ...]) -> None:
         """Nothing to bind: see `prepare`."""
@@ -65,29 +65,32 @@ class WorkerServer(Server):
         """Start as worker `index`, but read nothing yet."""
         self.index = index
         hello = self._hello
-        for mode, fds in zip(self.wanted, hello["sockets"], strict=True):
-            serving = load_mode(mode)(self)
+        listens = further.check_same(hello["further"], self.manifest)
+        modes = [load_mode(mode)(self) for mode in self.wanted]
+        modes += [further.made(listen, listen.make(self)) for listen in listens]
+        for serving, fds in zip(modes, hello["sockets"], strict=True):
             serving.adopt(socket.socket(fileno=os.dup(fds[index])))
             self._modes.append(serving)
-            if mode is UDP:
-                self._share(serving)
+            datagrams = len(endpoints(self))
+            if serving.mode is UDP:
+                self._share(serving, memory.part(self.shared, datagrams - 1, self.settings.slot))
             else:
-                serving.count_in(memory.stream_counters(self.shared, len(self._modes) - 1))
+                serving.count_in(memory.stream_counters(self.shared, len(self._modes) - datagrams - 1))
         for fds in hello["sockets"]:
             for fd in set(fds):
                 os.close(fd)
         await self._open()
 
-    def _share(self, serving: Any) -> None:
+    def _share(self, serving: Any, part: memoryview) -> None:
         """Let the endpoint count in the memory that the supervisor reads."""
         if serving.detail == "native":
             from .._native.quarantine import Quarantine
 
-            self.quarantine = Quarantine()
+            self.quarantine = self.quarantine or Quarantine()
             self.first_stages = [self.quarantine]
-            self.endpoint_options = {"shared": self.shared}
+            serving.endpoint_options = {"shared": part}
         else:
-            self.endpoint_options = {"counters": memory.counters_of(self.shared)}
+            serving.endpoint_options = {"counters": memory.counters_of(part)}
 
     def _pin(self) -> None:
         pins = self._hello["pins"]
@@ -125,19 +128,18 @@ class WorkerServer(Server):
             mode.halt()
         await settle(self.extensions, self.settings.drain)
         data, lost = export(self)
-        self._given = plain.decode(data)["endpoint"]
+        self._given = plain.decode(data)["endpoints"]
         return data, lost
 
     async def _finish(self) -> None:
         """Before the end: count what handlers changed in state that had been given away by then."""
-        for mode in self._modes:
-            if self._given is not None and mode.endpoint is not None:
-                clients = changed(self._given, mode.endpoint.export())
-                mode.endpoint.count("stale_effects", len(clients))
-                if clients:
-                    text = f"handlers changed the state of {len(clients)} clients after it was handed over; "
-                    text += f"these changes are refused: {', '.join(clients[:10])}"
-                    self.journal.say(logging.WARNING, text)
+        for mode, given in zip(endpoints(self), self._given, strict=False):
+            clients = changed(given, mode.endpoint.export())
+            mode.endpoint.count("stale_effects", len(clients))
+            if clients:
+                text = f"handlers changed the state of {len(clients)} clients after it was handed over; "
+                text += f"these changes are refused: {', '.join(clients[:10])}"
+                self.journal.say(logging.WARNING, text)
         await super()._finish()
 
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import errno
 import socket
-import struct
 import sys
 import threading
 from collections import deque
@@ -25,7 +24,7 @@ from ..connections.udp import unknown_handler
 from ..counters import DROPS, SIZE
 from ..typed import Malformed
 from .portable_connection import PortableUDPConnection
-from .portable_counters import NUMBER, Counters
+from .portable_counters import NUMBER, Counters, kernel_drops
 from .portable_sending import Sending
 
 if TYPE_CHECKING:
@@ -44,7 +43,6 @@ TURN = 0.002
 DENIED_PORTS = frozenset((0, 7, 13, 19, 37))
 """Source ports that are never answered: services that answer everything."""
 
-_SO_MEMINFO = 55
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)
 _IPV6_PKTINFO = getattr(socket, "IPV6_PKTINFO", 50)
 _GONE = {errno.EBADF, getattr(errno, "ENOTSOCK", errno.EBADF)}
@@ -95,17 +93,17 @@ class Endpoint(Sending):
         self._waiting: deque[tuple[float, Any, Any, Any]] = deque()
         self._in_turn = self._scheduled = self._attached = self._closed = self._retrying = False
         self._thread = threading.get_ident()
-        self._drops_before = self._drops_seen = 0
+        self._drops_before = self._drops_seen = self._pressed = 0
         self._wildcard = self.address.host in ("0.0.0.0", "::") and hasattr(sock, "recvmsg")
         if self._wildcard:
             self._ask_for_local_address()
-        self._drops_before = self._kernel_drops()[0]
+        self._drops_before = kernel_drops(self.sock)[0]
         self.fold(pipeline)
 
     def fold(self, pipeline: Pipeline) -> None:
         """Read the pipeline once."""
         self.pipeline = pipeline
-        self._steps = tuple(zip(pipeline.steps, pipeline.step_names, strict=True))
+        self.press(self._pressed)
         self._main = pipeline.main
         self._handlers = pipeline.handlers
         self._calls = pipeline.calls
@@ -178,6 +176,18 @@ class Endpoint(Sending):
                 self._on_drop(word, address)
         if self._sessions:
             self._sessions.lookup(address, now)
+
+    def press(self, level: int) -> None:
+        """Memory is short: 0 not any more, 1 strangers are refused, 2 everybody is."""
+        self._pressed = level
+        first = (((self._shed_stranger if level == 1 else _shed_all), "memory"),) if level else ()
+        self._steps = (*first, *zip(self.pipeline.steps, self.pipeline.step_names, strict=True))
+
+    def _shed_stranger(self, c: PortableUDPConnection) -> str | None:
+        """The first step while memory is short: who has no session and no handler of its own is refused."""
+        if self._sessions and self._sessions.lookup(c.address, c.now) is not None:
+            return None
+        return None if self._places and self._places.lookup(self._key_of(c), c.now) else "shed"
 
     def _serve(self, c: PortableUDPConnection) -> str | None:
         """One packet through extensions and its handler. Its word, or None when it goes on."""
@@ -336,22 +346,11 @@ class Endpoint(Sending):
             with contextlib.suppress(OSError):
                 self.sock.setsockopt(socket.IPPROTO_IPV6, getattr(socket, "IPV6_RECVPKTINFO", 49), 1)
 
-    def _kernel_drops(self) -> tuple[int, int]:
-        """Datagrams that the kernel has dropped for this socket, and the bytes that wait in its buffer."""
-        if sys.platform != "linux":
-            return 0, 0
-        try:
-            found = self.sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
-        except OSError:
-            return 0, 0
-        numbers = struct.unpack(f"{len(found) // 4}I", found)
-        return (numbers[8] if len(numbers) > 8 else 0), numbers[0]
-
     def refresh(self) -> int:
         """Read the kernel's drop count; returns the bytes that wait in the receive buffer."""
         if self._closed or self.sock.fileno() < 0:
             return 0
-        drops, queued = self._kernel_drops()
+        drops, queued = kernel_drops(self.sock)
         new = (drops - self._drops_before - self._drops_seen) & 0xFFFFFFFF
         self._drops_seen += new
         self.words[KERNEL] += new
@@ -384,6 +383,11 @@ class Endpoint(Sending):
         self._closed = True
         self.count("send_refused_late", len(self._waiting))
         self._waiting.clear()
+
+
+def _shed_all(c: PortableUDPConnection) -> str:
+    """The first step while there is hardly any memory."""
+    return "shed"
 
 
 def _is_group(host: str) -> bool:

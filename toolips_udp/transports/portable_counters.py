@@ -1,7 +1,10 @@
-"""The counters of the portable endpoint, as users read them. Imports the ground floor; made by portable.py."""
+"""The counters of the portable endpoint, as users read them, and the kernel's. Imports the ground floor."""
 
 from __future__ import annotations
 
+import socket
+import struct
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -10,6 +13,7 @@ from ..counters import WORDS
 if TYPE_CHECKING:
     from .portable import Endpoint
 
+_SO_MEMINFO = 55
 NUMBER = {word: number for number, word in enumerate(WORDS)}
 
 
@@ -33,3 +37,15 @@ class Counters(Mapping[str, int]):
 
     def __repr__(self) -> str:
         return repr({word: number for word, number in self.items() if number})
+
+
+def kernel_drops(sock: socket.socket) -> tuple[int, int]:
+    """Datagrams that the kernel has dropped for a socket, and the bytes that wait in its buffer."""
+    if sys.platform != "linux":
+        return 0, 0
+    try:
+        found = sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, 36)
+    except OSError:
+        return 0, 0
+    numbers = struct.unpack(f"{len(found) // 4}I", found)
+    return (numbers[8] if len(numbers) > 8 else 0), numbers[0]

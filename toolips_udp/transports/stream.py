@@ -11,7 +11,7 @@ The unit of the ledger is a connection: received = handled + drops + in flight.
 |---|---|
 | `handled` | was served until its handler ended |
 | `limited` | was over the number of connections of its address |
-| `shed` | was refused, or closed while idle, because too many are open or no descriptor is left |
+| `shed` | was refused, or closed while idle, because too many are open or no descriptor or memory is left |
 | `stale` | was silent too long, or began a message and did not finish it in time |
 | `malformed` | sent a line or frame over the limit, an empty frame, or no TLS |
 | `queue_full` | did not read what was written to it, or found every thread busy |
@@ -61,6 +61,8 @@ BYTES_OUT = WORDS.index("bytes_out")
 ACCEPTS_PER_TURN = 64
 SHED_IDLE_AFTER = 1.0
 """Seconds of silence after which a connection may be closed to make room for a new one."""
+NEWCOMER = 0.5
+"""Seconds that a client has for its first message when the server drains."""
 OUT_OF_MEANS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -69,6 +71,7 @@ class Client(Protocol):
 
     address: Address
     idle_for: float
+    answered: bool
     settled: bool
 
     def data_received(self, data: bytes, /) -> None: ...
@@ -114,6 +117,10 @@ class Listener:
         self.address = address_of(sock)
         self.in_flight = 0
         self.draining = False
+        self.hears_newcomers = False
+        """While it drains: whether clients without an answer may still ask."""
+        self.pressed = False
+        """Memory is short: new connections are refused."""
         self.outbox: Any = None  # of the connections: what leaves at the end of the turn
         self.counts_connections = counts_connections
         self.connections: set[Any] = set()
@@ -155,12 +162,15 @@ class Listener:
     async def drain(self, timeout: float) -> list[str]:
         """Stop accepting, let what is in flight end, then cut what is left (`stopping`) and name it.
 
-        A client that is between two messages is closed at once.
+        A client that is between two messages is closed at once; one that has had no answer yet, because it
+        has only just been accepted, may still ask for a moment.
         """
         self.detach()
-        self.draining = True
+        self.draining = self.hears_newcomers = True
         for c in list(self.connections):
-            c.end_input()
+            if c.answered:
+                c.end_input()
+        moment = self.loop.call_later(NEWCOMER, self._end_newcomers)
         try:
             await self._until_empty(timeout)
             return []
@@ -173,6 +183,13 @@ class Listener:
             with contextlib.suppress(TimeoutError):
                 await self._until_empty(1.0)
             return [f"the handler of {c.address}" for c in left]
+        finally:
+            moment.cancel()
+
+    def _end_newcomers(self) -> None:
+        self.hears_newcomers = False
+        for c in list(self.connections):
+            c.end_input()
 
     def close(self) -> None:
         """Close the socket and what is still open. Call `drain` first to be kind."""
@@ -215,7 +232,8 @@ class Listener:
         if address.host not in limits.proxies and self._is_full(address, held):
             self._refuse(client, LIMITED)
             return
-        if len(self.connections) >= limits.max_connections and not self._shed_an_idle_one():
+        many = len(self.connections) >= limits.max_connections
+        if self.pressed or (many and not self._shed_an_idle_one()):
             self._refuse(client, SHED)
             return
         if self.counts_connections:

@@ -223,6 +223,41 @@ def test_the_server_sends_from_any_thread(server, transport, client):
     assert peer.receive() == b"news"
 
 
+def test_short_of_memory_strangers_are_shed_first_and_then_everybody(server, transport, client, eventually):
+    @handler
+    def main(c):
+        if c.text == "stay":
+            c.session["name"] = "known"
+        elif c.text == "go on":
+            c.set_handler("second")
+        c.respond(c.packet)
+
+    at = server(MultiHandler(main), main, handler("second")(lambda c: c.respond(b"2")))
+    known, placed, stranger = client(), client(), client()
+
+    def ask(peer, packet):
+        peer.send(packet, at.address)
+        return peer.receive()
+
+    def shed(peer, packet):
+        before = at.counters["shed"]
+        peer.send(packet, at.address)
+        eventually(lambda: at.counters["shed"] == before + 1)
+
+    def press(level):
+        at.on_loop(lambda: at.modes[0].press(level))
+
+    assert ask(known, b"stay") == b"stay" and ask(placed, b"go on") == b"go on"
+    press(1)
+    assert ask(known, b"x") == b"x" and ask(placed, b"x") == b"2"
+    shed(stranger, b"stay")
+    press(2)
+    for peer in (known, placed, stranger):
+        shed(peer, b"x")
+    press(0)
+    assert ask(stranger, b"x") == b"x"
+
+
 def test_every_drop_is_told_to_on_drop(server, transport, client, eventually):
     seen = []
 
