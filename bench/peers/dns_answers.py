@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import harness as h
@@ -60,6 +63,44 @@ def zones(run: Run) -> None:
     contenders = [peer("many", one, name="1 zone"), peer("many", many, name="10,000 zones")]
     found = run.group("zones", contenders, one / "asked.txt")
     run.row("10,000 zones / 1 zone", found, "10,000 zones", "1 zone", 1.05)
+
+
+def watched(run: Run) -> None:
+    """The zone alone, with a query log of 1 %, with dnstap of 1 % and of all, to a reader on the other core."""
+    folder = work.equal(run.folder / "watched")
+    kinds = ("zone", "logged", "tapped", "tapped-all")
+    with _reader(folder / "tap"):
+        found = run.group("watched", [peer(kind, folder) for kind in kinds], folder / "asked.txt")
+    run.row("query log, 1 % / none", found, "logged", "zone", 1.1)
+    run.row("dnstap, 1 % / none", found, "tapped", "zone", 1.1)
+    run.row("dnstap, every answer / none", found, "tapped-all", "zone", None)
+
+
+@contextlib.contextmanager
+def _reader(path: Path) -> Iterator[None]:
+    """A reader of dnstap that throws away what it gets."""
+    from toolips_udp.dns.dnstap import CONTENT_TYPE
+    from toolips_udp.dns.framestream import ACCEPT, FINISH, STOP, control
+
+    def take(sock: socket.socket) -> None:
+        with sock:
+            sock.recv(4096)
+            sock.sendall(control(ACCEPT, CONTENT_TYPE))
+            stop = control(STOP)
+            while data := sock.recv(1 << 20):
+                if data.endswith(stop):
+                    sock.sendall(control(FINISH))
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=take, args=listener.accept()[:1], daemon=True).start()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        threading.Thread(target=accept, daemon=True).start()
+        yield
 
 
 def cold(run: Run) -> None:

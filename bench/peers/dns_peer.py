@@ -5,7 +5,9 @@ worker and rate limits off: nsd, knot serve the zone; unbound, dnsdist ask the s
 unbound-dot is unbound over TLS too, with FOLDER/cert.pem and key.pem, and the port is that of TLS.
 dnslib is its codec on a uvloop DatagramProtocol. Ours: zone (the zone image), stored (the same from a
 store, which reloads), tcp (over TCP, up to 1,000 connections), dot (over TLS), limited (replies to every
-address that showed no cookie are limited), many (every `*.zone` of FOLDER/zones), python (a `def` handler), waiting (an
+address that showed no cookie are limited), many (every `*.zone` of FOLDER/zones), python (a `def` handler),
+logged (the zone, and 1 % of the answers in FOLDER/log), tapped and tapped-all (1 % of them, or all, as dnstap
+to FOLDER/tap), waiting (an
 `async def` that waits 100 ms), forward (asks BACKEND), blocking (a list, FOLDER/blocked.txt, before
 the zone). With LOAD, the program of the generator, every name of FOLDER/asked.txt is asked before
 "ready": what has a cache is measured with a full one. After "ready" one of ours takes commands on
@@ -177,9 +179,16 @@ def program(kind: str, folder: Path, backend: str, load: str) -> None:
 def answering(kind: str, folder: Path, backend: str):
     """The service of one of our kinds."""
     from toolips_udp import dns
+    from toolips_udp.dns.dnstap import Dnstap
+    from toolips_udp.dns.querylog import QueryLog
 
-    if kind in ("zone", "tcp"):
-        return dns.Service(dns.Zone.load(folder / "bench.zone", origin="bench.test"))
+    if kind in ("zone", "tcp", "logged", "tapped", "tapped-all"):
+        service = dns.Service(dns.Zone.load(folder / "bench.zone", origin="bench.test"))
+        if kind == "logged":
+            service.query_log = QueryLog(folder / "log", 0.01)
+        if kind.startswith("tapped"):
+            service.dnstap = Dnstap(folder / "tap", 1.0 if kind == "tapped-all" else 0.01)
+        return service
     if kind == "dot":
         tls = str(folder / "cert.pem"), str(folder / "key.pem")
         zone = dns.Zone.load(folder / "bench.zone", origin="bench.test")

@@ -152,7 +152,12 @@ def settle(name: str, settings: Sequence[Setting], options: argparse.Namespace) 
     for key, value in found.items():
         setattr(options, key, value.value)
     if unknown_variables(settings, os.environ):
-        every = [setting for other in names() for setting in getattr(command(other), "SETTINGS", ())]
+        every = [
+            setting
+            for other in names()
+            for word in ("SETTINGS", "VARIABLES")
+            for setting in getattr(command(other), word, ())
+        ]
         strangers = unknown_variables(every, os.environ)
         if strangers:
             raise SettingError(strangers[0])

@@ -1,4 +1,4 @@
-"""Serve a module and load it anew whenever one of its files is saved.
+"""Serve a module and load it anew whenever one of its files is saved; zones and lists of `dns` count as well.
 
     toolips-udp dev hello.py --udp 127.0.0.1:2000
 
@@ -27,10 +27,27 @@ EVERY = 0.3
 add_arguments = run_command.add_arguments
 
 
+def read() -> list[Path]:
+    """The zones and lists that DNS services of this process were made of."""
+    from ..starting import running
+
+    if "toolips_udp.dns.service" not in sys.modules:
+        return []
+    kind = sys.modules["toolips_udp.dns.service"].Service
+    return [
+        path for server in running() for each in server.extensions if isinstance(each, kind) for path in each.files()
+    ]
+
+
 def files() -> dict[Path, int]:
-    """The Python files below this folder that the process has loaded, and when each was changed (ns)."""
+    """The files that the process has loaded, and when each was changed (ns): Python ones below this folder, and `read`."""
     here = Path.cwd()
     found: dict[Path, int] = {}
+    for path in read():
+        try:
+            found[path] = path.stat().st_mtime_ns
+        except OSError:
+            continue
     for module in list(sys.modules.values()):
         name = getattr(module, "__file__", None)
         path = Path(name) if isinstance(name, str) else None

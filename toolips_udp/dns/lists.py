@@ -77,6 +77,7 @@ class NameList:
 
     def __init__(self, file: str) -> None:
         self.file = file
+        self.stamp: tuple[int, ...] = ()
         self.kind = ""
         self.exact = NameSet()
         self.below = NameSet()  # the name and everything below it
@@ -96,7 +97,10 @@ class NameList:
     @classmethod
     def load(cls, path: Path) -> NameList:
         """Read a file; raises `OSError`, or `ZoneError` for an RPZ that is no zone."""
-        return cls.read(path.read_bytes(), str(path))
+        before = stamp(path)
+        made = cls.read(path.read_bytes(), str(path))
+        made.stamp = before
+        return made
 
     @classmethod
     def read(cls, text: str | bytes, file: str = "") -> NameList:
@@ -315,6 +319,12 @@ def _head(octets: bytes) -> bytes:
         if not end:
             return octets
     return octets[:end]
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """What tells that a file has changed."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def kind_of(text: str) -> str:

@@ -17,7 +17,7 @@ from ..errors import FormatError, StartError
 from . import names, rrtypes
 from .access import Prefixes
 from .answers import RR
-from .lists import ALLOW, NameList, Rule
+from .lists import ALLOW, NameList, Rule, stamp
 from .question import Question
 from .result import Result, error
 from .zone import RRset
@@ -71,14 +71,25 @@ class Blocklist:
         self.reload()
 
     def reload(self) -> list[str]:
-        """Read all files again. Returns one line for each; raises `OSError` and keeps the old rules."""
+        """Read all files again that changed. Returns one line for each; raises `OSError` and keeps the old rules."""
+        known = {one.file: one for one in self.lists}
         made = []
-        for pattern in self.patterns:
-            found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
-            made += [NameList.load(Path(path)) for path in found]
-        self._hits = Counter(self.hits())
+        for path in self.files():
+            old = known.get(str(path))
+            made.append(old if old is not None and old.stamp == stamp(path) else NameList.load(path))
+        for one in self.lists:
+            if one not in made:
+                self._hits[one.file] += one.rules.hits if one.rules is not None else 0
         self.lists = made
         return [f"{one.file}: {one.kind}, {one.count} rules, {one.unsupported} not supported" for one in made]
+
+    def files(self) -> list[Path]:
+        """The files that there are now."""
+        return [
+            Path(path)
+            for pattern in self.patterns
+            for path in (sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern])
+        ]
 
     def hits(self) -> dict[str, int]:
         """How often each list has blocked, by file; C's answers too."""
@@ -240,6 +251,10 @@ class Local:
         self.transparent = transparent
         self.nodes: dict[bytes, dict[int, RRset]] = {}
         self.reload()
+
+    def files(self) -> list[Path]:
+        """The hosts files."""
+        return self.hosts
 
     def reload(self) -> list[str]:
         """Read the hosts files again; raises `OSError` and keeps the old records."""

@@ -51,6 +51,7 @@ class Result:
 def error(rcode: int, ede: int | None = None, text: str = "") -> Result:
     """A result without records."""
     made = Result(rcode)
+    made.source = "server"
     if ede is not None:
         made.ede.append((ede, text))
     return made

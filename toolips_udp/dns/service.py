@@ -204,6 +204,7 @@ class Service(Answering, Extension):
         success.
         """
         problems: dict[str, str] = {}
+        before = self._lists()
         for step in self.every_step():
             again = getattr(step, "reload", None)
             if again is None:
@@ -224,11 +225,21 @@ class Service(Answering, Extension):
         self.reload_results["failed" if problems else "ok"] += 1
         if self.half is not None:
             self.half.refresh()
-            if self.server is not None and self.server.loop is not None:
-                self.server.call_soon(self.half.flush)  # the lists may say something else now
+            if self._lists() != before and self.server is not None and self.server.loop is not None:
+                self.server.call_soon(self.half.flush)  # answers went by the lists that were there
         for name, text in problems.items():
             log.error("reload: %s keeps its old state: %s", name, text)
         return problems
+
+    def _lists(self) -> list[Any]:
+        return [one for step in self.every_step() for one in getattr(step, "lists", ())]
+
+    def files(self) -> list[Path]:
+        """What zones and lists were read from: a change of one of them wants a reload."""
+        found = [path for zone in self.zones() for path in zone.files]
+        for step in self.every_step():
+            found += step.files() if hasattr(step, "files") and not isinstance(step, Zone) else []
+        return found
 
     def log_to(self, log: QueryLog | None) -> None:
         """Write answers to this log from now on; on the server's loop. The one before is the caller's to close."""

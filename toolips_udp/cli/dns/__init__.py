@@ -14,7 +14,10 @@ from __future__ import annotations
 import argparse
 import importlib
 
+from . import _keys
+
 HELP = "Serve, check and query DNS; control a running DNS server."
+VARIABLES = _keys.KEYS
 COMMANDS = ("serve", "check", "query", "explain", "ctl", "zone")
 
 

@@ -4,7 +4,9 @@
     toolips-udp dns serve --forward 192.0.2.1 --forward tls://9.9.9.9#dns.quad9.net
     toolips-udp dns serve server.toml
 
-SIGHUP reads zones, lists and certificates again; a bad file keeps the old state and is reported.
+Every flag is an environment variable too, named behind it; several values there have commas between them.
+A flag wins over the variable, the variable over the file. SIGHUP reads zones, lists and
+certificates again; a bad file keeps the old state and is reported.
 Exits 3 when no zone loads, or with --strict when one does not, or when an address is taken.
 """
 
@@ -19,31 +21,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from ...errors import StartError
-from .. import counted
 from ..run import log_to_stderr
+from . import _keys
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    many: dict[str, Any] = {"action": "append", "default": []}
     parser.add_argument("file", nargs="?", metavar="FILE.toml", help="configuration; flags add to it")
-    parser.add_argument("--zone", metavar="NAME=FILE", help="a zone; repeatable", **many)
-    parser.add_argument("--zones-dir", metavar="DIR", help="every *.zone file in it; repeatable", **many)
+    _keys.add_arguments(parser)
     parser.add_argument(
-        "--forward", metavar="ADDR", help="an upstream: address, tls://, https://; repeatable", **many
+        "--recursive", action="store_true", help="refused: the resolver is not here yet; use --forward"
     )
-    parser.add_argument(
-        "--listen", metavar="ADDR", help="repeatable; without scheme UDP and TCP [127.0.0.1:5300]", **many
-    )
-    parser.add_argument("--blocklist", metavar="FILE", help="a list of names to block; repeatable", **many)
-    parser.add_argument(
-        "--allow", metavar="PREFIX", help="who may have questions forwarded; repeatable [loopback]", **many
-    )
-    parser.add_argument(
-        "--recursive", action="store_true", help="resolve from the root (comes with the resolver)"
-    )
-    parser.add_argument("--id", metavar="TEXT", help="told to clients that ask for NSID or id.server")
-    parser.add_argument("--workers", type=counted, metavar="N", help="processes that serve [1]")
-    parser.add_argument("--admin", metavar="ADDR", help="health and Prometheus metrics, on loopback")
     parser.add_argument(
         "--strict", action="store_true", help="any zone that does not load is an error, warnings too"
     )
@@ -59,34 +46,13 @@ def configuration(options: argparse.Namespace) -> tuple[Any, Path]:
     config, folder = (
         (settings.Config(), Path()) if options.file is None else settings.read(Path(options.file))
     )
-    here = Path.cwd()
-    for text in options.zone:
-        name, equals, path = text.partition("=")
-        if not equals or not name or not path:
-            raise StartError(
-                f"--zone {text!r}: expected NAME=FILE, as in example.test=example.test.zone.",
-                code="bad-dns-setting",
-            )
-        config.zone.append(settings.ZoneTable(name=name, file=str(here / path)))
-    config.zone += [settings.ZoneTable(folder=str(here / text)) for text in options.zones_dir]
-    if options.forward:
-        config.forward.append(settings.ForwardTable(to=options.forward))
-    if options.blocklist:
-        config.blocklist.append(
-            settings.BlocklistTable(file=[str(here / path) for path in options.blocklist])
-        )
-    service = config.service
-    service.listen = options.listen or service.listen
-    service.access.recursion += options.allow
-    service.id = options.id or service.id
-    service.workers = options.workers or service.workers
-    service.admin = options.admin or service.admin
+    _keys.put(config, _keys.given(options, os.environ), Path.cwd())
     if options.recursive:
         raise StartError(
             "--recursive needs the resolver, which is not here yet. Use --forward ADDR.",
             code="bad-dns-setting",
         )
-    if not (config.zone or config.forward or config.local or service.handlers):
+    if not (config.zone or config.forward or config.local or config.service.handlers):
         raise StartError(
             "nothing to serve. Give --zone NAME=FILE, --zones-dir DIR, --forward ADDR or a FILE.toml.",
             code="no-handler",

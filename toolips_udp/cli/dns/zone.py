@@ -9,7 +9,9 @@
     toolips-udp dns zone add zones/ example.test.zone
     toolips-udp dns zone remove zones/ example.test
     toolips-udp dns zone serial example.test.zone
+    toolips-udp dns zone digest example.test.zone
 
+`sign` is not here yet: sign the file with dnssec-signzone or ldns-signzone; a signed zone is served as it is.
 Exits 1 when something is wrong with a file, or when two zones differ.
 """
 
@@ -31,7 +33,7 @@ from ...dns.zone import Zone, changes
 from ...errors import FormatError, ToolipsError
 from . import check as checking
 
-ACTIONS = ("check", "format", "diff", "import", "fetch", "serial", "digest", "list", "add", "remove")
+ACTIONS = ("check", "format", "diff", "import", "fetch", "serial", "digest", "list", "add", "remove", "sign")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +51,9 @@ def run(options: argparse.Namespace) -> int:
     except LookupError as error:
         raise ToolipsError(str(error), code="bad-zone") from None
     except OSError as error:
-        raise ToolipsError(f"{error.filename or ''}: {error.strerror}", code="no-such-file") from None
+        if error.filename is None:
+            raise  # of what is printed, not of a file
+        raise ToolipsError(f"{error.filename}: {error.strerror}", code="no-such-file") from None
 
 
 def _words(options: argparse.Namespace, *wanted: str) -> list[str]:
@@ -65,8 +69,31 @@ def _check(options: argparse.Namespace) -> int:
 
 def _format(options: argparse.Namespace) -> int:
     (path,) = _words(options, "FILE")
-    print(Zone.load(path, options.origin, strict=options.strict).to_text(), end="")
+    return _whole(options, Zone.load(path, options.origin, strict=options.strict))
+
+
+def _whole(options: argparse.Namespace, zone: Zone) -> int:
+    """The zone as a file, or as JSON."""
+    if options.json:
+        lines = [line for line in zone.to_text().splitlines() if line and not line.startswith("$")]
+        print(json.dumps({"zone": zone.name, "serial": zone.serial, "records": lines}, indent=2))
+    else:
+        print(zone.to_text(), end="")
     return 0
+
+
+def _said(options: argparse.Namespace, text: str, facts: dict[str, object]) -> int:
+    """One line, or the same as JSON."""
+    print(json.dumps(facts) if options.json else text)
+    return 0
+
+
+def _sign(options: argparse.Namespace) -> int:
+    raise ToolipsError(
+        "dns zone sign is not here yet. Sign the file with dnssec-signzone or ldns-signzone; "
+        "a signed zone is served as it is.",
+        code="unknown-command",
+    )
 
 
 def _diff(options: argparse.Namespace) -> int:
@@ -98,8 +125,7 @@ def _diff(options: argparse.Namespace) -> int:
 
 def _import(options: argparse.Namespace) -> int:
     (path,) = _words(options, "FILE.json")
-    print(from_chins(Path(path).read_bytes(), options.origin or Path(path).stem).to_text(), end="")
-    return 0
+    return _whole(options, from_chins(Path(path).read_bytes(), options.origin or Path(path).stem))
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -112,14 +138,13 @@ def _fetch(options: argparse.Namespace) -> int:
     secondary.wall = time.time
     zone = asyncio.run(secondary.fetch(Primary(server.removeprefix("@"), None), None))
     assert zone is not None
-    print(zone.to_text(), end="")
-    return 0
+    return _whole(options, zone)
 
 
 def _serial(options: argparse.Namespace) -> int:
     (path,) = _words(options, "FILE")
-    print(Zone.load(path, options.origin).serial)
-    return 0
+    zone = Zone.load(path, options.origin)
+    return _said(options, str(zone.serial), {"zone": zone.name, "serial": zone.serial})
 
 
 def _digest(options: argparse.Namespace) -> int:
@@ -127,9 +152,9 @@ def _digest(options: argparse.Namespace) -> int:
     (path,) = _words(options, "FILE")
     zone = Zone.load(path, options.origin)
     held = zonemd.check(zone)
-    print(
-        f"{zone.name} {zone.soa.ttl if zone.soa else 0} IN ZONEMD {rdata.show(zonemd.ZONEMD, zonemd.record(zone))}"
-    )
+    data = rdata.show(zonemd.ZONEMD, zonemd.record(zone))
+    line = f"{zone.name} {zone.soa.ttl if zone.soa else 0} IN ZONEMD {data}"
+    _said(options, line, {"zone": zone.name, "zonemd": data, "held": held})
     if held is False:
         raise ToolipsError(
             f"{path}: the zone does not fit the ZONEMD it has. Put the record above in its place.",
@@ -160,8 +185,8 @@ def _list(options: argparse.Namespace) -> int:
 def _add(options: argparse.Namespace) -> int:
     folder, path = _words(options, "FOLDER", "FILE")
     zone = Zone.load(path, options.origin, strict=options.strict)
-    print(ZoneStore(folder).save(zone))
-    return 0
+    file = ZoneStore(folder).save(zone)
+    return _said(options, str(file), {"zone": zone.name, "file": str(file)})
 
 
 def _remove(options: argparse.Namespace) -> int:
@@ -169,4 +194,4 @@ def _remove(options: argparse.Namespace) -> int:
     store = ZoneStore(folder)
     store.load()
     store.remove(name)
-    return 0
+    return _said(options, f"{name} removed", {"zone": name, "removed": True})
