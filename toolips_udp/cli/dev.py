@@ -35,17 +35,21 @@ def read() -> list[Path]:
         return []
     kind = sys.modules["toolips_udp.dns.service"].Service
     return [
-        path for server in running() for each in server.extensions if isinstance(each, kind) for path in each.files()
+        path
+        for server in running()
+        for each in server.extensions
+        if isinstance(each, kind)
+        for path in each.files()
     ]
 
 
 def files() -> dict[Path, int]:
-    """The files that the process has loaded, and when each was changed (ns): Python ones below this folder, and `read`."""
+    """The files of the process and when each was changed (ns): Python ones below this folder, and `read`."""
     here = Path.cwd()
     found: dict[Path, int] = {}
-    for path in read():
+    for each in read():
         try:
-            found[path] = path.stat().st_mtime_ns
+            found[each] = each.stat().st_mtime_ns
         except OSError:
             continue
     for module in list(sys.modules.values()):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import StartError, ToolipsError
+from . import names
 from .answers import RR
 from .fields import parse_ttl
 from .forward import Forward
@@ -165,7 +166,7 @@ class Builder:
                 steps.append(
                     self._made(
                         lambda lists=lists, files=files: Blocklist(  # type: ignore[misc]
-                            *files, answer=lists.answer, allow=lists.allow
+                            *files, answer=lists.answer, allow=lists.allow, ede=lists.ede
                         ),
                         "blocklist", number,
                     )
@@ -173,11 +174,35 @@ class Builder:
         if config.rebinding:
             steps.append(Rebinding())
         steps += self._zones(view)
+        self._follow(view, steps)
         order = sorted(enumerate(config.forward), key=lambda pair: -len(pair[1].zone.rstrip(".")))
         for number, forward in order:
             if forward.view == view:
                 steps.append(self._made(lambda forward=forward: self._forward(forward), "forward", number))  # type: ignore[misc]
         return [step for step in steps if step is not None]
+
+    def _follow(self, view: str | None, steps: list[Any]) -> None:
+        """Blocklists that take their rules from a secondary zone."""
+        made = iter([step for step in steps if isinstance(step, Blocklist)])
+        for number, table in enumerate(self.config.blocklist):
+            if table.view != view or self.problems:
+                continue
+            step = next(made)
+            if not table.file and table.zone is None:
+                self._wrong(
+                    'has no list. Write file = "lists/*.txt", or zone = "rpz.example".', "blocklist", number
+                )
+            if table.zone is None:
+                continue
+            copy = self.transfers.secondaries.get(names.fold(names.from_text(table.zone)))
+            if copy is None:
+                self._wrong(
+                    f"{table.zone} is no zone with primaries. Add one, or write file = in place of zone =.",
+                    "blocklist",
+                    number,
+                )
+            else:
+                step.follow(copy)
 
     def _forward(self, table: ForwardTable) -> Forward | DNS64:
         cache = self.config.service.cache
@@ -197,7 +222,8 @@ class Builder:
                         code="bad-dns-setting",
                     )
             records[name] = [RR(*line.split(None, 1)) for line in lines]
-        return Local(records, hosts=[self.folder / path for path in table.hosts])
+        hosts = [self.folder / path for path in table.hosts]
+        return Local(records, hosts=hosts, transparent=table.transparent)
 
     def _zones(self, view: str | None) -> list[Any]:
         files: dict[str, Path] = {}

@@ -42,6 +42,7 @@ def status(service: Service) -> dict[str, Any]:
         "handlers": len(service.handlers.exact) + len(service.handlers.wild),
         "cache": _cache_facts(service),
         "upstreams": upstreams(service),
+        "lists": [line for step in service.every_step() if hasattr(step, "lists") for line in step.told()],
         "blocked": [step.hits() for step in service.every_step() if hasattr(step, "lists")],
         "query_log": _log(service),
         "dnstap": _dnstap(service),

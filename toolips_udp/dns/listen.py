@@ -20,7 +20,9 @@ def split(text: str) -> tuple[tuple[str, ...], Address, str]:
         text if "://" in text else f"//{text if text.count(':') < 2 or '[' in text else f'[{text}]'}"
     )
     if parts.scheme == "quic":
-        raise StartError(f"listen address {text!r}: DNS over QUIC is not here yet. Use tls://.", code="bad-address")
+        raise StartError(
+            f"listen address {text!r}: DNS over QUIC is not here yet. Use tls://.", code="bad-address"
+        )
     if parts.scheme not in PORTS:
         raise StartError(
             f"listen address {text!r}: expected udp://, tcp://, tls://, https:// or an address alone.",

@@ -72,6 +72,36 @@ class Rule:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
+class PrefixTable:
+    """Address prefixes with a rule each: one look per length that there is, the longest first (spec P5)."""
+
+    def __init__(self) -> None:
+        self.lengths: dict[int, list[int]] = {4: [], 6: []}
+        self.rules: dict[tuple[int, int, int], Special] = {}
+
+    def add(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network, special: Special) -> None:
+        """One prefix; of equal ones the first stays."""
+        lengths = self.lengths[network.version]
+        if network.prefixlen not in lengths:
+            lengths.append(network.prefixlen)
+            lengths.sort(reverse=True)
+        rest = network.max_prefixlen - network.prefixlen
+        key = network.version, network.prefixlen, int(network.network_address) >> rest
+        self.rules.setdefault(key, special)
+
+    def find(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> Special | None:
+        """The rule of the longest prefix that holds the address."""
+        number = int(address)
+        for length in self.lengths[address.version]:
+            found = self.rules.get((address.version, length, number >> (address.max_prefixlen - length)))
+            if found is not None:
+                return found
+        return None
+
+    def __len__(self) -> int:
+        return len(self.rules)
+
+
 class NameList:
     """The rules of one file. `match` finds the one for a name."""
 
@@ -85,10 +115,10 @@ class NameList:
         self.allow_below = NameSet()
         self.special: dict[bytes, list[Special]] = {}
         self.special_below: dict[bytes, list[Special]] = {}
-        self.addresses: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Special]] = []
-        self.client_addresses: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Special]] = []
+        self.addresses = PrefixTable()
+        self.client_addresses = PrefixTable()
         self.servers: dict[bytes, list[Special]] = {}  # names of name servers; with *. in front, those below
-        self.server_addresses: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, Special]] = []
+        self.server_addresses = PrefixTable()
         self.unsupported = 0
         self.count = 0
         self.rules: Any = native.Rules() if native is not None else None
@@ -114,6 +144,14 @@ class NameList:
             made._lines(octets)
         for table in (made.exact, made.below, made.allow_exact, made.allow_below):
             table.seal()
+        return made
+
+    @classmethod
+    def of_zone(cls, zone: Zone) -> NameList:
+        """The rules of a response policy zone that is here as a zone."""
+        made = cls(zone.name)
+        made.kind = "rpz"
+        made._rpz(zone)
         return made
 
     def _lines(self, octets: bytes) -> None:
@@ -200,7 +238,7 @@ class NameList:
                 except ValueError:
                     self.unsupported += 1
                     continue
-                getattr(self, _ADDRESS_TRIGGERS[trigger]).append((network, special))
+                getattr(self, _ADDRESS_TRIGGERS[trigger]).add(network, special)
             elif trigger == b"rpz-nsdname":
                 self.servers.setdefault(names.join(labels[:-1]), []).append(special)
             elif trigger.startswith(b"rpz-"):
@@ -291,9 +329,8 @@ class NameList:
         }[kind]  # fmt: skip
         if not table:
             return None
-        address = ipaddress.ip_address(text)
-        fitting = [(n.prefixlen, s) for n, s in table if n.version == address.version and address in n]
-        return self._rule(max(fitting, key=lambda pair: pair[0])[1]) if fitting else None
+        special = table.find(ipaddress.ip_address(text))
+        return self._rule(special) if special is not None else None
 
 
 _ADDRESS_TRIGGERS = {

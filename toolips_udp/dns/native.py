@@ -16,7 +16,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING, Any
 
 from .._native import dns as native
@@ -28,6 +28,7 @@ from .answers import RR, Answer
 from .cache import Key
 from .forward_native import Forwarders
 from .handlers import Handler, HandlerFailed
+from .policy import ANYTHING, Local
 from .query import Query, parse_query
 from .question import QuestionVerbs
 from .result import Result
@@ -48,6 +49,8 @@ WATCH_MANY = 10.0
 MANY = 2000
 VIEWS = 16
 """Views that the stage answers for; a service with more of them is Python's."""
+NOBODYS = 65_534
+"""The number of rules for names that no function has which C could call."""
 LISTS = 32
 """Lists that a view of the stage holds; steps with more are Python's."""
 ANSWERS = {
@@ -157,12 +160,18 @@ class NativeHalf:
         for step in self.service.every_step():
             touched = getattr(step, "touched", None)
             changed = getattr(step, "changed", None)
-            if touched is not None and self.refresh not in touched:
-                touched.append(self.refresh)
+            again = self._listed if hasattr(step, "lists") else self.refresh
+            if touched is not None and again not in touched:
+                touched.append(again)
             elif touched is None and changed is not None and self._changed not in changed:
                 changed.append(self._changed)
         self.watch()
         self.forwarders.start(self._loop)
+
+    def _listed(self) -> None:
+        """Rules have come from elsewhere: what is cached went by the old ones."""
+        self.refresh()
+        self.flush()
 
     def stop(self) -> None:
         self.forwarders.stop(self._loop)
@@ -208,6 +217,7 @@ class NativeHalf:
             zones = [zone for chain in chains for zone in _reachable(chain)]
             seen = (
                 tuple(id(one) for step in steps for one in getattr(step, "lists", ())),
+                [id(step.nodes) for step in steps if isinstance(step, Local)],
                 bool(self.service.blocked),
                 tuple((id(z), z.state, z.version) for z in zones),
                 tuple(id(s) for s in self.service.steps),
@@ -235,10 +245,13 @@ class NativeHalf:
         return [*(view.steps for view in self.views), []] if self.views else [self.service.steps]
 
     def _steps(self, given: list[Any]) -> list[Any]:
-        """The first steps, as far as C can answer for them: zones and lists, either before the other."""
-        found: list[Any] = []
+        """The first steps, as far as C can answer for them: zones and lists, either before the other.
+
+        Local data in front of them is Python's, by its names.
+        """
+        found = list(takewhile(lambda step: isinstance(step, Local), given))
         kinds: list[bool] = []
-        for step in given:
+        for step in given[len(found) :]:
             is_zones = isinstance(getattr(step, "zones", None), lookup.Zones)
             turned = sum(a != b for a, b in pairwise([*kinds, is_zones]))
             if turned > 1 or (not is_zones and _group(step) is None):
@@ -252,21 +265,22 @@ class NativeHalf:
     def _prepare(self, chains: list[list[Any]]) -> Any:
         service = self.service
         images: dict[int, tuple[Zone, int, native.Image]] = {}
-        rules, groups = _handlers(service.handlers)
-        if rules is not None and self.cache is None:
+        names_of, groups = _handlers(service.handlers)
+        if names_of and self.cache is None:
             self.cache = native.Cache(service.cache_size)
-        sharing = bytearray(1 << 16 if len(groups) >= 65_000 else len(groups))
+        rules = native.Rules(names_of) if names_of else None
+        sharing = bytearray(1 << 16)
         closed = not service.native or bool(service.watchers)
         views = [
             {
                 "zones": self._zones(_reachable(steps), images),
                 "lists": [group for step in steps if (group := _group(step))],
-                "zones_first": bool(steps) and hasattr(steps[0], "zones"),
+                "zones_first": any(hasattr(step, "zones") for step in _own(steps)[:1]),
                 "final": len(steps) == len(whole),
                 "cache": self.cache if self.forwards else None,
                 "forwards": self.forwarders.behind(steps, whole),
-                "python": rules,
-                "shared": self.cache,
+                "python": self._python(steps, names_of, rules),
+                "shared": self.cache if rules is not None else None,
                 "sharing": sharing if rules is not None else None,
                 "id": number,
                 "whole_any": service.whole_any,
@@ -286,7 +300,8 @@ class NativeHalf:
             if log is not None:
                 log.upstreams = self.forwarders.urls()
             self.stage.set_log(
-                log.ring if log is not None else None, service.dnstap.ring if service.dnstap is not None else None
+                log.ring if log is not None else None,
+                service.dnstap.ring if service.dnstap is not None else None,
             )
             if secrets != self._secrets:
                 self._secrets = secrets
@@ -298,6 +313,13 @@ class NativeHalf:
                 self.stage.set_view(number, **view)
 
         return install
+
+    def _python(
+        self, steps: list[Any], names_of: list[Any], rules: native.Rules | None
+    ) -> native.Rules | None:
+        """The names of a view that Python answers first: of functions, and of its local data."""
+        local = [rule for step in steps if isinstance(step, Local) for rule in _local(step)]
+        return native.Rules([*names_of, *local]) if local else rules
 
     def _zones(self, zones: list[Zone], images: dict[int, tuple[Zone, int, native.Image]]) -> Any:
         """The zones of a view with their images; those that did not change keep theirs."""
@@ -464,7 +486,7 @@ def _reachable(steps: Iterable[Any]) -> list[Zone]:
     return found
 
 
-def _handlers(handlers: Any) -> tuple[native.Rules | None, list[tuple[int, dict[int, Any], dict[int, Any]]]]:
+def _handlers(handlers: Any) -> tuple[list[Any], list[tuple[int, dict[int, Any], dict[int, Any]]]]:
     """Rules that let the names of handlers through, and for each base name those that C calls, by type."""
     bases = list(dict.fromkeys([*handlers.exact, *handlers.wild]))
     rules, groups = [], []
@@ -477,8 +499,23 @@ def _handlers(handlers: Any) -> tuple[native.Rules | None, list[tuple[int, dict[
         scope = (native.EXACT if base in handlers.exact else 0) | (
             native.BELOW if base in handlers.wild else 0
         )
-        rules.append((base, scope, native.ASK_PYTHON, 65_534))
-    return (native.Rules(rules) if rules else None), groups
+        rules.append((base, scope, native.ASK_PYTHON, NOBODYS))
+    return rules, groups
+
+
+def _local(step: Local) -> list[tuple[bytes, int, int, int]]:
+    """Rules that let the names of local data through."""
+    return [
+        (key[2:], native.BELOW, native.ASK_PYTHON, NOBODYS)
+        if key[:2] == ANYTHING
+        else (key, native.EXACT, native.ASK_PYTHON, NOBODYS)
+        for key in step.nodes
+    ]
+
+
+def _own(steps: Sequence[Any]) -> list[Any]:
+    """The steps that C answers for itself."""
+    return [step for step in steps if not isinstance(step, Local)]
 
 
 def _plain(handlers: list[Handler]) -> dict[int, Any]:

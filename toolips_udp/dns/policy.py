@@ -9,7 +9,7 @@ import glob
 import ipaddress
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,24 @@ class Blocklist:
         self.allow = NameList.read("\n".join(f"@@||{name}^" for name in allow), "allow")
         self.lists: list[NameList] = []
         self.counters = {"blocked": 0, "allowed": 0}
+        self.copied: dict[Any, NameList] = {}
+        self.touched: list[Callable[[], None]] = []
+        """Called when rules have come from elsewhere."""
         self._hits: Counter[str] = Counter()
         self.reload()
+
+    def follow(self, copy: Any) -> None:
+        """Take the rules of a secondary zone, which is an RPZ, as well: now and whenever it has changed (P4)."""
+        copy.changed.append(lambda zone, before: self._follow(copy))
+        self._follow(copy)
+
+    def _follow(self, copy: Any) -> None:
+        if copy.zone.soa is None:
+            return  # nothing has come yet
+        self.copied[copy] = NameList.of_zone(copy.zone)
+        self.reload()
+        for tell in self.touched:
+            tell()
 
     def reload(self) -> list[str]:
         """Read all files again that changed. Returns one line for each; raises `OSError` and keeps the old rules."""
@@ -77,11 +93,19 @@ class Blocklist:
         for path in self.files():
             old = known.get(str(path))
             made.append(old if old is not None and old.stamp == stamp(path) else NameList.load(path))
+        made += self.copied.values()
         for one in self.lists:
             if one not in made:
                 self._hits[one.file] += one.rules.hits if one.rules is not None else 0
         self.lists = made
-        return [f"{one.file}: {one.kind}, {one.count} rules, {one.unsupported} not supported" for one in made]
+        return self.told()
+
+    def told(self) -> list[str]:
+        """A line for each list: what kind it is, how many rules it has, and how many were not understood."""
+        return [
+            f"{one.file}: {one.kind}, {one.count} rules, {one.unsupported} not supported"
+            for one in self.lists
+        ]
 
     def files(self) -> list[Path]:
         """The files that there are now."""
@@ -110,7 +134,9 @@ class Blocklist:
             blocked = blocked or rule
         return blocked
 
-    def ask(self, q: Question) -> Result | str | None:
+    def ask(self, q: Question) -> Any:
+        if "walled" in q.log:
+            return None
         host = q.client.host
         for one in self.lists:
             rule = one.match_address(host, "client")
@@ -127,7 +153,7 @@ class Blocklist:
 
     def check(self, q: Question, result: Result) -> Any:
         """Look at an answer: CNAME targets, addresses on RPZ lists, the servers of the zone."""
-        if "allowed" in q.log:
+        if "allowed" in q.log or "walled" in q.log:
             return None
         found = self._check(q, result)
         if found is None and result.source in ASKED and any(one.names_servers for one in self.lists):
@@ -172,7 +198,7 @@ class Blocklist:
                             if rule is not None:
                                 yield rule
 
-    def _check(self, q: Question, result: Result) -> Result | str | None:
+    def _check(self, q: Question, result: Result) -> Any:
         host = q.client.host
         for rrset in result.answer:
             if rrset.type == rrtypes.CNAME:
@@ -187,13 +213,25 @@ class Blocklist:
                             return self._blocked(q, rule)
         return None
 
-    def _blocked(self, q: Question, rule: Rule) -> Result | str | None:
+    def _blocked(self, q: Question, rule: Rule) -> Any:
         self.counters["blocked"] += 1
         self._hits[rule.file] += 1
         q.log["blocked"] = str(rule)
         for tell in q.service.blocked:
             tell(q, rule)
-        return self._answer(q, rule)
+        found = self._answer(q, rule)
+        if rule.answer == "records" and isinstance(found, Result) and q.query.qtype != rrtypes.CNAME:
+            target = next((r.rdatas[0] for r in found.answer if r.type == rrtypes.CNAME), None)
+            if target is not None and "walled" not in q.log:
+                return self._walled(q, found, target)
+        return found
+
+    async def _walled(self, q: Question, found: Result, target: bytes) -> Result:
+        """An RPZ rule leads to another name (a walled garden): clients want what that has."""
+        q.log["walled"] = True  # where it leads is not looked at again
+        inner = await q.resolve(names.to_text(target), q.type)
+        found.answer += inner.answer
+        return found
 
     def _answer(self, q: Question, rule: Rule) -> Result | str | None:
         kind = rule.answer or ("address" if self.address else self.answer)
@@ -231,8 +269,9 @@ def block_soa() -> RRset:
 class Local:
     """Records of one's own: from a mapping of name to records, and from hosts files (spec P2).
 
-    A hosts file gives A, AAAA and PTR. Other types of a name that is here are
-    NODATA, unless `transparent=True` lets them go on to the next step.
+    A hosts file gives A, AAAA and PTR. `"*.lan"` stands for all names below `lan` that have no records of
+    their own or a closer `*`. Other types of a name that is here are NODATA, unless `transparent=True` lets them
+    go on to the next step.
 
     >>> Local({"nas.lan": [dns.A("192.168.1.5")]}, hosts=["/etc/hosts"])
     """
@@ -250,6 +289,7 @@ class Local:
         self.hosts = [Path(path) for path in hosts]
         self.transparent = transparent
         self.nodes: dict[bytes, dict[int, RRset]] = {}
+        self.stamps: list[tuple[int, ...]] | None = None
         self.reload()
 
     def files(self) -> list[Path]:
@@ -257,7 +297,10 @@ class Local:
         return self.hosts
 
     def reload(self) -> list[str]:
-        """Read the hosts files again; raises `OSError` and keeps the old records."""
+        """Read the hosts files again if one changed; raises `OSError` and keeps the old records."""
+        stamps = [stamp(path) for path in self.hosts]
+        if stamps == self.stamps:
+            return [f"{len(self.nodes)} local names"]
         nodes: dict[bytes, dict[int, RRset]] = {}
         for text, given in self.given.items():
             for record in given if isinstance(given, list) else [given]:
@@ -276,11 +319,20 @@ class Local:
                 for owner in owners:
                     _put(nodes, owner, rtype, BLOCK_TTL, address.packed)
                 _put(nodes, names.from_text(address.reverse_pointer), rrtypes.PTR, BLOCK_TTL, owners[0])
-        self.nodes = nodes
+        self.nodes, self.stamps = nodes, stamps
         return [f"{len(nodes)} local names"]
 
+    def find(self, key: bytes) -> dict[int, RRset] | None:
+        """The records of a folded name, or of the closest `*` above it."""
+        node = self.nodes.get(key)
+        at = 0
+        while node is None and key[at]:
+            at += 1 + key[at]
+            node = self.nodes.get(ANYTHING + key[at:])
+        return node
+
     def ask(self, q: Question) -> Result | None:
-        node = self.nodes.get(q.query.key)
+        node = self.find(q.query.key)
         if node is None:
             return None
         found = node.get(q.query.qtype) or node.get(rrtypes.CNAME)
@@ -293,6 +345,9 @@ class Local:
         else:
             result.authority.append(block_soa())
         return result
+
+
+ANYTHING = b"\1*"
 
 
 def _put(nodes: dict[bytes, dict[int, RRset]], owner: bytes, rtype: int, ttl: int, data: bytes) -> None:

@@ -204,7 +204,7 @@ class Service(Answering, Extension):
         success.
         """
         problems: dict[str, str] = {}
-        before = self._lists()
+        before = self._deciding()
         for step in self.every_step():
             again = getattr(step, "reload", None)
             if again is None:
@@ -225,14 +225,19 @@ class Service(Answering, Extension):
         self.reload_results["failed" if problems else "ok"] += 1
         if self.half is not None:
             self.half.refresh()
-            if self._lists() != before and self.server is not None and self.server.loop is not None:
-                self.server.call_soon(self.half.flush)  # answers went by the lists that were there
+            if self._deciding() != before and self.server is not None and self.server.loop is not None:
+                self.server.call_soon(self.half.flush)  # what it has went by others
         for name, text in problems.items():
             log.error("reload: %s keeps its old state: %s", name, text)
         return problems
 
-    def _lists(self) -> list[Any]:
-        return [one for step in self.every_step() for one in getattr(step, "lists", ())]
+    def _deciding(self) -> list[Any]:
+        """What decides whether a question is for other servers at all: lists, local data, names of zones."""
+        found: list[Any] = [zone.key for zone in self.zones()]
+        for step in self.every_step():
+            found += [id(one) for one in getattr(step, "lists", ())]
+            found += [step.stamps] if hasattr(step, "stamps") else []
+        return found
 
     def files(self) -> list[Path]:
         """What zones and lists were read from: a change of one of them wants a reload."""

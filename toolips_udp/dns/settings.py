@@ -90,15 +90,18 @@ class ForwardTable(Base):
 
 
 class BlocklistTable(Base):
-    file: list[str] | str
+    file: list[str] | str = []
+    zone: str | None = None
     answer: str = "nxdomain"
     allow: list[str] = []
+    ede: int = 15
     view: str | None = None
 
 
 class LocalTable(Base):
     hosts: list[str] = []
     records: dict[str, list[str]] = {}
+    transparent: bool = False
     view: str | None = None
 
 

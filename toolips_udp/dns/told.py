@@ -87,6 +87,7 @@ def status(parts: list[dict[str, Any]]) -> dict[str, Any]:
             "all": max(part["zones"]["all"] for part in parts),
         },
         "handlers": parts[0]["handlers"],
+        "lists": parts[0]["lists"],
         "reloads": min(part["reloads"] for part in parts),
         "query_log": log([part["query_log"] for part in parts]),
         "dnstap": log([part["dnstap"] for part in parts]),

@@ -161,7 +161,7 @@ def test_names_of_handlers_go_to_python_and_the_rest_of_the_zone_is_answered_by_
 def test_steps_in_front_of_the_zones_keep_them_in_python():
     zone = ours.Zone.from_text("@ 60 SOA a b 1 2 3 4 5\n@ NS a\n", "z.test")
     for service in (
-        ours.Service(ours.Local(), zone),
+        ours.Service(ours.Rebinding(), zone),
         ours.Service(ours.Local(), ours.View("v", steps=[zone])),
     ):
         assert compiled(service)[1].answer(ask("z.test", "SOA").encode()) is None

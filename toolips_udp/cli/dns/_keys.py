@@ -126,7 +126,9 @@ def _tables(config: settings.Config, found: dict[str, Any], here: Path) -> None:
     if found.get("forward"):
         config.forward.append(settings.ForwardTable(to=found["forward"]))
     if found.get("blocklist"):
-        config.blocklist.append(settings.BlocklistTable(file=[str(here / path) for path in found["blocklist"]]))
+        config.blocklist.append(
+            settings.BlocklistTable(file=[str(here / path) for path in found["blocklist"]])
+        )
     config.service.access.recursion += found.get("allow", ())
     pair = [found.get("tls_certificate"), found.get("tls_key")]
     if any(pair):

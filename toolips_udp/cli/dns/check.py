@@ -54,15 +54,16 @@ def configured(path: Path, strict: bool) -> tuple[dict[str, Any], list[Problem]]
     service = builder.service()
     problems = builder.problems + builder.unread
     zones = service.zones() if service is not None else []
+    steps = service.every_step() if service is not None else []
     handlers = given[0].service.handlers
     if service is not None and handlers:
         try:
             add_handlers(service, given[1] / handlers)
         except ToolipsError as error:
             problems.append(Problem(str(error), str(path)))
-    return {"file": path.as_posix(), "zones": [zone.name for zone in zones]}, problems + [
-        problem for zone in zones for problem in zone.warnings
-    ]
+    lists = [line for step in steps if hasattr(step, "lists") for line in step.told()]
+    facts = {"file": path.as_posix(), "zones": [zone.name for zone in zones], "lists": lists}
+    return facts, problems + [problem for zone in zones for problem in zone.warnings]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -81,6 +82,8 @@ def run(options: argparse.Namespace) -> int:
             continue
         for problem in problems:
             print(problem)
+        for line in facts.get("lists", ()):
+            print(line)
         if not wrong and "zone" in facts:
             print(
                 f"{facts['file']}: zone {facts['zone']} serial {facts['serial']}, {facts['records']} records: OK"

@@ -17,6 +17,7 @@ from typing import Any
 from ...address import Address
 from ...dns import rrtypes
 from ...dns.message import ask
+from ...dns.names import encloses, to_text
 from ...dns.query import parse_query
 from ...dns.question import Question
 from ...dns.service import Service
@@ -56,8 +57,11 @@ async def steps_of(service: Service, q: Question) -> tuple[list[str], Any]:
         step = waiting.pop(0)
         kind = type(step).__name__
         if hasattr(step, "group"):
-            told.append(f"{kind}: would ask {', '.join(u.url for u in step.group.upstreams)}")
-            return told, None
+            line, given = forwarded(step, q)
+            told.append(f"{kind} {to_text(step.zone)}: {line}")
+            if given is not None or "would" in line:
+                return told, given
+            continue
         if hasattr(step, "fits"):
             fitting = step.fits(q)
             told.append(f"{kind} {step.name}: {'fits' if fitting else 'does not fit'} client {q.client.host}")
@@ -76,6 +80,16 @@ async def steps_of(service: Service, q: Question) -> tuple[list[str], Any]:
             return told, given
     told.append("no step answers")
     return told, None
+
+
+def forwarded(step: Any, q: Question) -> tuple[str, Any]:
+    """What a forwarder would do: pass, refuse, give what it has, or ask. Here it has nothing yet."""
+    if not encloses(step.zone, q.query.key):
+        return "passes, the name is outside", None
+    given = step.ask(q) if q.client.host not in q.service.may_recurse or not q.query.rd else None
+    if given is not None:
+        return f"answers, {q.client.host} may not recurse", given
+    return f"not cached here; would ask {', '.join(u.url for u in step.group.upstreams)}", None
 
 
 def by(service: Service, packet: bytes, q: Question) -> str:
