@@ -147,6 +147,15 @@ enum { EN_CLOSE_NOW, EN_CLOSE, EN_CLOSE_DRAINED };
  * row carries `word` and comes when it has ended. */
 void en_close(en_host *host, en_peer *peer, int how, uint32_t code, en_word word);
 
+/* A peer that has joined us, as bytes for another process of this machine: writes them to `out` if they fit `room`
+ * and returns how many they are; 0: it cannot be carried. NULL and 0 only count. */
+uint64_t en_peer_save(en_host *host, en_peer *peer, uint8_t *out, uint64_t room);
+/* That peer, with all that is queued, under way and waiting; it makes no JOIN row. NULL: these are no bytes of this
+ * version, its place is taken, or no memory. */
+en_peer *en_peer_load(en_host *host, uint64_t now, const uint8_t *data, uint64_t len);
+/* Ends a peer without a word to anybody: no row, no datagram. Between turns only. */
+void en_peer_forget(en_host *host, en_peer *peer);
+
 /* Datagrams of the address are `denied` until `until` (ns; 0 lifts the ban). */
 int en_ban(en_host *host, const uint8_t ip[16], uint64_t until);
 

@@ -42,6 +42,7 @@ en_host *en_host_new(const en_config *config)
 
 static void peer_free(en_host *h, en_peer *p)
 {
+    en_queues_end(h, p); /* first: what is unacked counts in its channel */
     if (p->channel) {
         for (uint32_t i = 0; i < p->channels; i++) {
             if (!p->channel[i])
@@ -51,7 +52,6 @@ static void peer_free(en_host *h, en_peer *p)
         }
         en_free(&h->pool, p->channel, p->channels * sizeof *p->channel);
     }
-    en_queues_end(h, p);
     en_free(&h->pool, p, sizeof *p);
 }
 

@@ -1,5 +1,5 @@
 /* enet_inside.h: the structures shared by enet_host.c, enet_half.c,
- * enet_receive.c and enet_send.c. Nobody else includes it.
+ * enet_receive.c, enet_send.c and enet_carry.c. Nobody else includes it.
  */
 #ifndef EN_INSIDE_H
 #define EN_INSIDE_H
@@ -234,6 +234,9 @@ int en_receive(en_host *h, tudp_turn *turn, en_peer *p, const en_header *head, c
 void en_channel_end(en_host *h, en_peer *p, en_channel *c);
 
 /* enet_send.c */
+en_out *en_out_new(en_host *h, en_peer *p, uint8_t type, uint8_t flags, uint8_t channel);
+void en_out_free(en_host *h, en_out *out);
+int en_track(en_host *h, en_out *out); /* -1: no memory */
 en_out *en_control(en_host *h, en_peer *p, uint8_t type, uint8_t flags);
 void en_ack(en_host *h, en_peer *p, uint8_t channel, uint16_t number, uint16_t time);
 /* Takes an ack; returns the type of the command that it removed, or 0. */

@@ -16,7 +16,7 @@ static uint64_t unacked_key(const en_host *h, const en_peer *p, uint8_t channel,
     return k ^ k >> 33;
 }
 
-static en_out *out_new(en_host *h, en_peer *p, uint8_t type, uint8_t flags, uint8_t channel)
+en_out *en_out_new(en_host *h, en_peer *p, uint8_t type, uint8_t flags, uint8_t channel)
 {
     en_out *out = en_alloc(&h->pool, sizeof *out);
     if (!out)
@@ -31,7 +31,7 @@ static en_out *out_new(en_host *h, en_peer *p, uint8_t type, uint8_t flags, uint
     return out;
 }
 
-static void out_free(en_host *h, en_out *out)
+void en_out_free(en_host *h, en_out *out)
 {
     out->peer->queued_bytes -= out->charge;
     en_block_drop(&h->pool, out->payload);
@@ -98,7 +98,7 @@ static void unacked_drop(en_host *h, en_out *out)
         if (c->windows[w] && --c->windows[w] == 0)
             c->used &= (uint16_t)~(1u << w);
     }
-    out_free(h, out);
+    en_out_free(h, out);
 }
 
 void en_queues_end(en_host *h, en_peer *p)
@@ -112,7 +112,7 @@ void en_queues_end(en_host *h, en_peer *p)
         while (!en_list_empty(lists[i])) {
             en_out *out = (en_out *)lists[i]->next;
             en_list_remove(&out->link);
-            out_free(h, out);
+            en_out_free(h, out);
         }
     }
     p->queued_reliable = p->queued_unreliable = 0;
@@ -127,7 +127,7 @@ void en_queues_end(en_host *h, en_peer *p)
 
 en_out *en_control(en_host *h, en_peer *p, uint8_t type, uint8_t flags)
 {
-    en_out *out = out_new(h, p, type, flags, EN_CONTROL);
+    en_out *out = en_out_new(h, p, type, flags, EN_CONTROL);
     if (!out)
         return NULL;
     out->number = ++p->control;
@@ -228,7 +228,7 @@ int en_send(en_host *h, en_peer *p, en_block *payload, uint8_t channel, uint8_t 
             en_close(h, p, EN_CLOSE_NOW, (uint32_t)EN_CODE_SLOW, EN_SLOW);
         return 0;
     }
-    en_out *out = out_new(h, p, 0, 0, channel);
+    en_out *out = en_out_new(h, p, 0, 0, channel);
     if (!out)
         return EN_NO_MEMORY;
     out->payload = payload;
@@ -476,7 +476,7 @@ static void sent(en_host *h, en_out *out)
 }
 
 /* A first sending: from now on an ack finds it. */
-static int track(en_host *h, en_out *out)
+int en_track(en_host *h, en_out *out)
 {
     if (unacked_add(h, out))
         return -1;
@@ -498,10 +498,10 @@ static int put_control(pack *k)
         if (!put(k, &c, NULL, 0))
             return 0;
         en_list_remove(&out->link);
-        if (out->flags & EN_FLAG_ACK && track(k->h, out) == 0)
+        if (out->flags & EN_FLAG_ACK && en_track(k->h, out) == 0)
             sent(k->h, out);
         else
-            out_free(k->h, out);
+            en_out_free(k->h, out);
     }
     return 1;
 }
@@ -558,8 +558,8 @@ static int put_reliable(pack *k, en_out *out)
             return 0;
         en_list_remove(&out->link);
         p->queued_reliable--;
-        if (track(h, out))
-            out_free(h, out);
+        if (en_track(h, out))
+            en_out_free(h, out);
         else
             sent(h, out);
         return 1;
@@ -569,7 +569,7 @@ static int put_reliable(pack *k, en_out *out)
     uint16_t number = (uint16_t)(out->start + out->index);
     if (!window_open(p, out, number, piece))
         return -1;
-    en_out *cut = out_new(h, p, out->type, out->flags, out->channel);
+    en_out *cut = en_out_new(h, p, out->type, out->flags, out->channel);
     if (!cut)
         return -1;
     cut->payload = out->payload;
@@ -581,8 +581,8 @@ static int put_reliable(pack *k, en_out *out)
     cut->count = out->count;
     cut->index = out->index;
     cut->queued = out->queued;
-    if (!put_fields(k, cut) || track(h, cut)) {
-        out_free(h, cut);
+    if (!put_fields(k, cut) || en_track(h, cut)) {
+        en_out_free(h, cut);
         return 0;
     }
     cut->charge = piece;
@@ -593,7 +593,7 @@ static int put_reliable(pack *k, en_out *out)
     if (out->offset == out->payload->size) {
         en_list_remove(&out->link);
         p->queued_reliable--;
-        out_free(h, out);
+        en_out_free(h, out);
     }
     return 1;
 }
@@ -626,7 +626,7 @@ static int put_unreliable(pack *k, en_out *out)
         return 0;
     en_list_remove(&out->link);
     p->queued_unreliable--;
-    out_free(h, out);
+    en_out_free(h, out);
     return 1;
 }
 

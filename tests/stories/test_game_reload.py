@@ -59,9 +59,9 @@ def game_of(running):
     return running.manifest.extensions[0]
 
 
-def run(story):
+def run(story, seconds=30):
     async def told():
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(seconds):
             await story()
 
     asyncio.run(told())

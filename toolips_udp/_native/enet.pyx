@@ -1,4 +1,4 @@
-# distutils: sources = native/enet_wire.c native/enet_range.c native/enet_memory.c native/enet_host.c native/enet_half.c native/enet_receive.c native/enet_send.c native/enet_loose.c
+# distutils: sources = native/enet_wire.c native/enet_range.c native/enet_memory.c native/enet_host.c native/enet_half.c native/enet_receive.c native/enet_send.c native/enet_carry.c native/enet_loose.c
 # cython: boundscheck=False, wraparound=False, initializedcheck=False
 """Binds native/enet*.c: ENet 1.3 for `toolips_udp.peers`.
 

@@ -65,6 +65,9 @@ cdef extern from "enet.h" nogil:
     en_block *en_payload(en_host *host, const uint8_t *data, uint32_t len)
     void en_payload_drop(en_host *host, en_block *payload)
     void en_close(en_host *host, en_peer *peer, int how, uint32_t code, en_word word)
+    uint64_t en_peer_save(en_host *host, en_peer *peer, uint8_t *out, uint64_t room)
+    en_peer *en_peer_load(en_host *host, uint64_t now, const uint8_t *data, uint64_t len)
+    void en_peer_forget(en_host *host, en_peer *peer)
     int en_ban(en_host *host, const uint8_t *ip, uint64_t until)
     const en_totals *en_host_totals(const en_host *host)
     uint32_t en_host_peers(const en_host *host)
@@ -435,6 +438,37 @@ cdef class Host:
             peer.__class__ = other.peer_class
         self.peer_class = other.peer_class
         en_host_limits(self.stage.host, en_host_config(other.stage.host))
+
+    def give(self, Peer peer not None):
+        """The connection of a peer as bytes for another process, which this host forgets without a word to anybody.
+
+        None when it cannot be carried. Between turns only.
+        """
+        if peer.peer == NULL or peer.host is not self:
+            return None
+        cdef uint64_t size = en_peer_save(self.stage.host, peer.peer, NULL, 0)
+        if size == 0:
+            return None
+        data = PyBytes_FromStringAndSize(NULL, size)
+        en_peer_save(self.stage.host, peer.peer, <uint8_t *>PyBytes_AS_STRING(data), size)
+        en_peer_set_user(peer.peer, NULL)
+        en_peer_forget(self.stage.host, peer.peer)
+        peer.peer, peer.closing = NULL, True
+        self.peers.pop(peer.id, None)
+        return data
+
+    def take(self, const uint8_t[::1] data not None, uint64_t now, long id, double joined_at, uint32_t user_data):
+        """A peer from what `give` of another process made, under the id it had there; None: it cannot be one here."""
+        if data.shape[0] == 0 or id in self.peers:
+            return None
+        cdef en_peer *at = en_peer_load(self.stage.host, now, &data[0], data.shape[0])
+        if at == NULL:
+            return None
+        cdef Peer peer = self.new_peer(at)
+        self.next_id = max(self.next_id - 1, id + 1)
+        peer.id, peer.joined_at, peer.user_data = id, joined_at, user_data
+        self.peers[id] = peer
+        return peer
 
     # ---- events ----
 

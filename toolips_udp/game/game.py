@@ -357,13 +357,14 @@ class Game(Extension):
             await asyncio.wait(set(self._tasks), timeout=seconds)
 
     def export(self) -> Any:
-        """The bans, for whoever goes on; and where the connections lie, for a game of this process."""
+        """The bans and the connections, for whoever goes on: of this process, or of the next one."""
         return {"bans": self.bans.export(), "peers": carrying.offer(self)}
 
     def restore(self, state: Any) -> None:
-        """Go on with the bans and, in the same process, the connections of the game before.
+        """Go on with the bans and the connections of the game before.
 
-        A peer keeps its id, its data and its token, and `on_join` runs for it, as the rooms are new.
+        A peer keeps its id, its data and its token, and `on_join` runs for it, as the rooms are new. From another
+        process come only those of its data that are plain, and the native core is needed on both sides.
         """
         self.bans.restore(state.get("bans", {}))
         for peer in carrying.take_over(self, state.get("peers", {})):
@@ -382,11 +383,15 @@ class Game(Extension):
         enet = self._enet()
         return enet.checksum, enet.mtu, self._dialect is None
 
+    def _part(self, peer: Any) -> None:
+        """This peer belongs to the game that takes over."""
+        self._peers.pop(peer.id, None)
+        self._vanished.disown(peer)
+
     def _let_go(self, peers: Iterable[Any]) -> None:
         """These peers and their host belong to the game that takes over."""
         for peer in peers:
-            self._peers.pop(peer.id, None)
-            self._vanished.disown(peer)
+            self._part(peer)
         if self._timer is not None:
             self._timer.cancel()
         self.host = None

@@ -54,6 +54,9 @@ class Server(Announcing, Calls, Reloading, Stopping):
     block stops the server.
     """
 
+    hands_over = False
+    """Whether what extensions `export` at a reload goes to another process."""
+
     def __init__(
         self,
         modes: tuple[Mode, ...],

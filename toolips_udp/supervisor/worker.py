@@ -46,6 +46,8 @@ BEAT = 0.5
 class WorkerServer(Server):
     """The server of a worker: its sockets were made by the supervisor, which also says when to read."""
 
+    hands_over = True
+
     def __init__(self, manifest: Manifest, settings: Options, hello: dict[str, Any]) -> None:
         self._hello = hello
         modes = tuple(mode_of(name) for name in hello["modes"])
