@@ -41,8 +41,8 @@ def command(*words, **kw):
 class Served:
     """A `dns serve` in a process of its own."""
 
-    def __init__(self, *words, cwd=ROOT):
-        self.port = free_port()
+    def __init__(self, *words, cwd=ROOT, port=None):
+        self.port = port or free_port()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "toolips_udp", "dns", "serve", "--listen", f"127.0.0.1:{self.port}", *map(str, words)],
             cwd=cwd, env=ENV, stderr=subprocess.PIPE, text=True,
@@ -401,3 +401,38 @@ def test_zone_tools_import_format_diff_add_list_and_remove(tmp_path, zone_file):
 def test_explain_says_which_step_answers(tmp_path, zone_file):
     found = command("explain", zone_file, "www.example.test", "A").stdout
     assert "zone example.test." in found and "rcode: NOERROR" in found
+
+
+def test_x5_two_workers_tell_two_workers_of_a_new_version_and_ctl_asks_for_it(served, zone_file, tmp_path):
+    below = free_port()
+    (tmp_path / "primary.toml").write_text(
+        f'[[zone]]\nname = "example.test"\nfile = "{zone_file}"\ntransfer_to = [{{ address = "127.0.0.1" }}]\n'
+        f'notify = ["127.0.0.1:{below}"]\n'
+    )
+    primary = served(tmp_path / "primary.toml", "--workers", "2")
+    (tmp_path / "copy.toml").write_text(
+        f'[[zone]]\nname = "example.test"\nprimaries = [{{ address = "127.0.0.1:{primary.port}" }}]\n'
+    )
+    copy = served(tmp_path / "copy.toml", "--workers", "2", port=below)
+
+    def until(serial, seconds=60):
+        deadline = time.monotonic() + seconds
+        while {
+            reply.answer[0][0].serial if reply.answer else None
+            for reply in (
+                dns.query.udp(dns.message.make_query("example.test", "SOA"), "127.0.0.1", port=below, timeout=5)
+                for _ in range(16)
+            )
+        } != {serial}:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    until(7)
+    zone_file.write_text(ZONE.replace("ns h 7", "ns h 8") + "more 60 A 192.0.2.2\n")
+    assert '"reloaded": true' in command("ctl", "reload", "--pid", primary.process.pid).stdout
+    until(8)
+    pid = copy.process.pid
+    assert command("ctl", "zone", "transfer", "example.test", "--pid", pid).stdout == "example.test is being checked\n"
+    listed = command("ctl", "zone", "list", "--pid", pid).stdout
+    assert listed == "example.test. serial 8 ready, 5 records\n"
+    assert "is no secondary" in command("ctl", "zone", "transfer", "other.test", "--pid", pid).stderr

@@ -252,10 +252,12 @@ async def _reload_zone(service: Service, of: str) -> str:
     return f"{zone.name} serial {_zone(service, of).serial}"
 
 
-def _transfer(service: Service, of: str) -> str:
+def _transfer(service: Service, of: str) -> list[str]:
     wanted = names.fold(names.from_text(of))
     secondary = service.transfers.secondaries.get(wanted) if service.transfers is not None else None
     if secondary is None:
         raise FormatError(f"{of} is no secondary zone here.")
+    if not secondary.colleagues.on_duty:
+        return []  # the process that is says so
     secondary.check_soon()
-    return f"{of} is being checked"
+    return [f"{of} is being checked"]

@@ -1,6 +1,7 @@
 """A zone kept from other servers: checked, fetched, expired (spec X4).
 
-A step of a service, with one task. Imports transfer, tsig, zone, store.
+A step of a service, with one task. Of several worker processes one has the duty to check and to fetch; the
+others take what it gives them. Imports transfer, tsig, zone, store, colleagues.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ..address import Address
 from ..errors import FormatError, ToolipsError
 from . import lookup, names, rrtypes, transfer, zonemd
+from .colleagues import Colleagues, unpacked
 from .lookup import Zones
 from .message import Message, Record, ask
 from .store import write_whole
@@ -122,6 +124,9 @@ class Secondary:
         self.zones = Zones([waiting])
         self.changed: list[Callable[[Zone, Zone | None], None]] = []
         self.checked_at = 0.0
+        self.colleagues = Colleagues(None)
+        self.passing = False
+        """A NOTIFY waits to be passed on to the process that has the duty."""
         self.failures = 0
         self.counters = {"axfr": 0, "ixfr": 0, "current": 0, "failed": 0}
         self.last_error = ""
@@ -157,7 +162,8 @@ class Secondary:
 
     def start(self, service: Service) -> None:
         self.clock, self.wall = service.clock, service.wall
-        self.checked_at = self.clock()
+        self.checked_at = self.checked_at or self.clock()  # a colleague may have said more by now
+        self.colleagues = Colleagues(service.server)
         self.task = asyncio.ensure_future(self._run())
 
     async def stop(self) -> None:
@@ -166,35 +172,64 @@ class Secondary:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.task
 
+    def relieve(self) -> None:
+        """The duty has come or gone: what is under way ends, and the task begins anew."""
+        if self.task is not None:
+            self.task.cancel()
+            self.task = asyncio.ensure_future(self._run())
+
     def check_soon(self) -> None:
-        """Ask the primaries now; several calls are one check, at most one per second."""
+        """Have the primaries asked now; several calls are one check, at most one per second."""
+        self.passing = not self.colleagues.on_duty
         self.hurry.set()
 
     async def _run(self) -> None:
         while True:
             self.hurry.clear()
-            ok = await self.refresh()
-            if ok:
-                self.failures = 0
-                wait = float(self.zone.timers()[0])
-            else:
-                self.failures += 1
-                known = self.zone.soa is not None
-                wait = (
-                    float(self.zone.timers()[1]) if known else FIRST_RETRY * 2 ** min(self.failures - 1, 10)
-                )
-                wait = min(wait, MOST_RETRY)
-                if known and self.expires_in <= 0:
-                    self.zone.state = "expired"
+            wait = await (self._check() if self.colleagues.on_duty else self._follow())
             if self.zone.soa is not None:
+                if self.expires_in <= 0:
+                    self.zone.state = "expired"
                 wait = min(wait, max(1.0, self.expires_in))
             await asyncio.sleep(LEAST_GAP)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self.hurry.wait()
 
+    async def _check(self) -> float:
+        """On duty: ask the primaries; the seconds until the next time."""
+        if await self.refresh():
+            self.failures = 0
+            return float(self.zone.timers()[0])
+        self.failures += 1
+        known = self.zone.soa is not None
+        wait = float(self.zone.timers()[1]) if known else FIRST_RETRY * 2.0 ** min(self.failures - 1, 10)
+        return min(wait, MOST_RETRY)
+
+    async def _follow(self) -> float:
+        """Not on duty: pass on what was heard, and see to the zone's end."""
+        if self.passing:
+            self.passing = False
+            await self.colleagues.pass_on(names.to_text(self.origin))
+        return MOST_RETRY
+
+    # -- from the process on duty
+
+    def take(self, content: bytes, checked_at: float) -> None:
+        """The zone as it has fetched it. From any thread."""
+        self.checked_at = checked_at
+        self._serve(unpacked(self.origin, content))
+
+    def heard_of(self, checked_at: float) -> None:
+        """A primary has said then that the zone is current."""
+        self.checked_at = checked_at
+        if self.zone.soa is not None:
+            self.zone.state = "ready"
+        self.hurry.set()  # its end is later now
+
     async def refresh(self) -> bool:
         """Ask each primary until one has the zone or says that ours is current."""
+        before = self.zone
         for primary in self.primaries:
             try:
                 await self._from(primary)
@@ -205,6 +240,9 @@ class Secondary:
                 continue
             self.checked_at = self.clock()
             self.zone.state = "ready"
+            if self.zone is not before:
+                await self.colleagues.give(self.zone, self.checked_at)
+            await self.colleagues.checked(names.to_text(self.origin), self.checked_at)
             return True
         return False
 

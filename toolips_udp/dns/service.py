@@ -176,11 +176,18 @@ class Service(Answering, Extension):
         half = self._native_half()
         if half is not None:
             half.start()
+        if self.transfers is not None:
+            if server is None:
+                self.transfers.relieve(True)
+            else:
+                server.duty.watch(self.transfers.relieve)
 
     async def on_stop(self, server: Any) -> None:
         if self.half is not None:
             self.half.stop()
         if self.transfers is not None:
+            if server is not None:
+                server.duty.unwatch(self.transfers.relieve)
             await self.transfers.stop()
         for step in reversed(self.steps):
             stop = getattr(step, "stop", None)

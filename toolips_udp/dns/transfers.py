@@ -1,7 +1,7 @@
 """Who may have which zone, and the service's side of transfers and NOTIFY (spec X1 to X5).
 
-Everything is denied unless allowed for an address and, where one is named, a key.
-Imports transfer, tsig, secondary, access.
+Everything is denied unless allowed for an address and, where one is named, a key. Of several worker processes
+the one on duty sends NOTIFY. Imports transfer, tsig, secondary, access, colleagues.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ..address import Address
 from ..errors import StartError
 from . import names, rrtypes, transfer
 from .access import Prefixes
+from .colleagues import Colleagues
 from .question import Question
 from .reply import encode_reply, limit_of
 from .result import Result, error
@@ -31,6 +32,8 @@ log = logging.getLogger("toolips_udp.dns.transfer")
 
 NOTIFY_TRIES = 5
 NOTIFY_FIRST = 1.0
+NOTIFY_AT_ONCE = 50
+"""NOTIFY that wait for their answer at a time; a server with thousands of zones tells of all when it starts."""
 Peers = Iterable[tuple[str, str | None]]
 
 
@@ -39,7 +42,9 @@ class Pace:
 
     def __init__(self, rate: float) -> None:
         if not rate > 0:
-            raise StartError(f"transfers at {rate} octets a second: expected more than 0.", code="bad-dns-setting")
+            raise StartError(
+                f"transfers at {rate} octets a second: expected more than 0.", code="bad-dns-setting"
+            )
         self.rate = rate
         self.free_at = 0.0
 
@@ -67,6 +72,10 @@ class Transfers:
         self.secondaries: dict[bytes, Secondary] = {}
         self.journals: dict[bytes, transfer.Journal] = {}
         self.counters = {"out": 0, "refused": 0, "notified": 0}
+        self.told: dict[bytes, int] = {}
+        """The serial of each zone of which the targets were told last."""
+        self.colleagues = Colleagues(None)
+        self.gate = asyncio.Semaphore(NOTIFY_AT_ONCE)
         self.service: Service | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
@@ -102,12 +111,33 @@ class Transfers:
     def start(self, service: Service) -> None:
         self.service = service
         self.loop = asyncio.get_running_loop()
+        self.colleagues = Colleagues(service.server)
 
-    async def stop(self) -> None:
+    def relieve(self, held: bool) -> None:
+        """This process has the duty now, or not any more. With it: who is to be told of a zone and was not, is told."""
+        for secondary in self.secondaries.values():
+            secondary.relieve()
+        if not held:
+            self._quit()
+        elif self.service is not None and self.targets:
+            for zone in self.service.zones():
+                if zone.state == "ready" and zone.soa is not None and self.told.get(zone.key) != zone.serial:
+                    self._tell(zone)
+
+    def _quit(self) -> None:
         for task in list(self.tasks):
             task.cancel()
+
+    async def stop(self) -> None:
+        self._quit()
         if self.tasks:
             await asyncio.wait(self.tasks, timeout=1.0)
+
+    def has(self, key: bytes, serial: int) -> bool:
+        """Whether this version of a zone is served here, or a later one."""
+        zones = self.service.zones() if self.service is not None else []
+        found = [zone for zone in zones if zone.key == key and zone.soa is not None]
+        return bool(found) and not any(transfer.newer(serial, zone.serial) for zone in found)
 
     # -- what changed
 
@@ -120,10 +150,18 @@ class Transfers:
             loop.call_soon_threadsafe(self._tell, zone)
 
     def _tell(self, zone: Zone) -> None:
-        for target in self.targets.get(zone.key, ()):
-            task = asyncio.ensure_future(self._notify(zone, target))
+        if self.targets.get(zone.key) and self.colleagues.on_duty:
+            task = asyncio.ensure_future(self._tell_all(zone))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
+
+    async def _tell_all(self, zone: Zone) -> None:
+        """The targets of a zone, as soon as whoever they ask has what they are told of."""
+        async with self.gate:
+            await self.colleagues.have(zone.name, zone.serial)
+            self.told[zone.key] = zone.serial
+            await asyncio.gather(*(self._notify(zone, target) for target in self.targets[zone.key]))
+            await self.colleagues.told(zone.name, zone.serial)
 
     async def _notify(self, zone: Zone, target: Address) -> None:
         """NOTIFY until it is answered, at most five times."""

@@ -28,6 +28,7 @@ from ..runners.threads import default_size
 from . import doors, further, pressure, systemd
 from .announcing import Announcing
 from .calls import Calls
+from .duty import Duty
 from .holder import bind_error
 from .mode import MODE_CLASSES, Counts, ModeServer, load_mode
 from .reloading import Reloading
@@ -73,6 +74,8 @@ class Server(Announcing, Calls, Reloading, Stopping):
         self.data: dict[Any, Any] = {}
         self.secret = os.urandom(32)
         """Random octets of this start, the same in all its workers; for keys that they must agree on."""
+        self.duty = Duty(True)
+        """Whether this process does what only one of them does; see duty.py."""
         self.extensions = tuple(manifest.extensions)
         self.handlers = ({} if manifest.main is None else {None: manifest.main}) | manifest.handlers
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -167,6 +170,23 @@ class Server(Announcing, Calls, Reloading, Stopping):
         state = "serving" if self.ready else "draining" if self.running else "stopped"
         where = ", ".join(f"{mode.mode} {mode.address}" for mode in self._modes)
         return f"<Server {self.manifest.name} on {where}: {state}>"
+
+    async def ask_others(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        content: bytes | None = None,
+        *,
+        timeout: float = 5.0,
+        order: str = "",
+    ) -> list[Any]:
+        """What each other process of this server answers to a control command; of one process, nothing.
+
+        `content` is given to the command as an argument of that name. With `order`, those that begin to
+        serve later are told it too, before they do, in place of the last one of that kind. Who fails or does
+        not answer in `timeout` seconds is left out.
+        """
+        return []
 
     # ---- life ----
 

@@ -7,11 +7,13 @@ event loop, which does nothing else.
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..counters import SIZE, WORDS
 from ..errors import ToolipsError, WorkerError
@@ -27,6 +29,14 @@ HANDOVER = 10.0
 LOOK = 0.1
 RETRY = 10.0
 """Seconds until a spare is tried again, after a module that could not be loaded."""
+
+
+class Order(NamedTuple):
+    """A control command that stands, and what goes with it."""
+
+    number: int
+    message: dict[str, Any]
+    content: bytes | None
 
 
 class Group:
@@ -51,8 +61,10 @@ class Group:
         self.refused_calls: Counter[str] = Counter()
         """System calls that hardened workers were refused, by name."""
         self.generation = 1
-        self.orders: dict[str, dict[str, Any]] = {}
+        self.orders: dict[str, Order] = {}
         """Control commands that whoever begins to serve is told too, the last of each kind."""
+        self.on_duty: Process | None = None
+        """The worker that does what only one of them does."""
         self._make_process = make
         self._journal = journal
         self._drain = drain
@@ -60,6 +72,7 @@ class Group:
         self._give_up = give_up
         self._quarantine = restarts.Quarantine() if quarantine else None
         self._crash_loop = restarts.CrashLoop()
+        self._numbers = itertools.count(1)
         self._past = [0] * SIZE
         self._all: set[Process] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -76,7 +89,7 @@ class Group:
 
     def _make(self) -> Process:
         process = self._make_process()
-        process.watch(asyncio.get_running_loop(), self._ended, self._refused)
+        process.watch(asyncio.get_running_loop(), self._ended, self._refused, self._asks)
         self._all.add(process)
         self._lookout.begin(process)
         return process
@@ -104,6 +117,7 @@ class Group:
             for process in made:
                 await process.ended.wait()
             raise
+        self._give_duty()
         self._spawn(self._make_spare())
         self._spawn(self._look())
 
@@ -111,12 +125,25 @@ class Group:
         process.index = index
         process.started = True
         self.active[index] = process
-        for order in self.orders.values():
-            process.tell({"do": "command", "number": 0, **order})
+        self._tell_orders(process)
         process.tell({"do": "serve", "index": index, "packets": self._kept_out()}, state)
+
+    def _tell_orders(self, process: Process) -> None:
+        for order in self.orders.values():
+            if order.number not in process.orders_told:
+                process.orders_told.add(order.number)
+                process.tell(order.message, order.content)
+
+    def order(self, kind: str, name: str, arguments: dict[str, Any], content: bytes | None = None) -> int:
+        """Keep a command for who begins to serve later, in place of the last one of that kind. Its number."""
+        number = next(self._numbers)
+        message = {"do": "command", "number": 0, "name": name, "arguments": arguments}
+        self.orders[kind] = Order(number, message, content)
+        return number
 
     def _prepare(self, index: int, process: Process) -> None:
         process.started = True
+        self._tell_orders(process)  # while the one before it still serves
         process.tell({"do": "prepare", "index": index, "packets": self._kept_out()})
 
     async def _make_spare(self) -> None:
@@ -169,6 +196,33 @@ class Group:
                 self._suspect(packet, process)
                 self._spawn(self._replace(process.index))
         process.close()
+        self._give_duty()
+
+    # ---- what workers do for one another ----
+
+    def _give_duty(self) -> None:
+        """The first worker that serves and stays has the duty, when nobody has it."""
+        fit = [p for p in self.active if p is not None and p.status is None and not p.leaving]
+        if self._closing or not fit or self.on_duty in fit:
+            return
+        self.on_duty = fit[0]
+        fit[0].tell({"do": "duty"})
+
+    def _asks(self, process: Process, message: dict[str, Any], content: bytes | None) -> None:
+        others = [each for each in self.active if each is not None and each is not process]
+        if message["order"]:
+            number = self.order(message["order"], message["name"], message["arguments"], content)
+            for each in (process, *others):
+                each.orders_told.add(number)
+        asked = [
+            each.ask(message["name"], message["arguments"], message["timeout"], content) for each in others
+        ]
+        self._spawn(self._answer(process, message["number"], asked))
+
+    async def _answer(self, process: Process, number: int, asked: list[Any]) -> None:
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        answers = [each for each in found if not isinstance(each, BaseException)]
+        process.tell({"do": "answers", "number": number}, json.dumps(answers).encode())
 
     def _suspect(self, packet: bytes | None, process: Process) -> None:
         if self._quarantine is None or process.status is None:
@@ -211,6 +265,7 @@ class Group:
                 return
             self._place(index, process)
             await process.hear("serving", BOOT)
+            self._give_duty()
         except ToolipsError as error:
             self._say(logging.ERROR, f"worker {index + 1} could not start: {error}")
             if process is not None and process.status is None:
@@ -246,6 +301,7 @@ class Group:
             for index, process in enumerate(fresh):
                 lost += await self._hand_over(index, process)
             self.generation += 1
+            self._give_duty()
             self.fresh_spare()
             return lost
 
@@ -277,6 +333,7 @@ class Group:
                 f"worker {index + 1} (pid {old.pid if old else 0}) is {why}: a fresh one takes over",
             )
             await self._hand_over(index, process)
+            self._give_duty()
 
     async def _hand_over(self, index: int, fresh: Process) -> list[str]:
         """The old worker stops reading and exports; the fresh one restores and reads."""

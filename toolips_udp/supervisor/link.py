@@ -6,8 +6,10 @@ is too large for a message travels as a memory file. Imports nothing of ours.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -26,6 +28,8 @@ class Link:
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self._late: deque[tuple[dict[str, Any], bytes | None]] = deque()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     def pair(cls) -> tuple[Link, socket.socket]:
@@ -59,6 +63,33 @@ class Link:
             for fd in fds:
                 os.close(fd)
 
+    def post(self, message: dict[str, Any], state: bytes | None = None) -> None:
+        """`send`, now or, in order, when the other side has read enough. On a loop. Raises `Gone`."""
+        if not self._late:
+            try:
+                self.send(message, state)
+                return
+            except BlockingIOError:
+                self._loop = asyncio.get_running_loop()
+                self._loop.add_writer(self.sock.fileno(), self._go_on)
+        self._late.append((message, state))
+
+    def _go_on(self) -> None:
+        try:
+            while self._late:
+                self.send(*self._late[0])
+                self._late.popleft()
+        except BlockingIOError:
+            return
+        except Gone:
+            self._late.clear()
+        self._stop_writing()
+
+    def _stop_writing(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.remove_writer(self.sock.fileno())
+
     def receive(self) -> tuple[dict[str, Any], bytes | None]:
         """The next message and the state beside it. Raises `Gone`, or `BlockingIOError`."""
         try:
@@ -78,4 +109,5 @@ class Link:
         return message, state
 
     def close(self) -> None:
+        self._stop_writing()
         self.sock.close()

@@ -52,6 +52,8 @@ class Process:
         self._waiter: asyncio.Future[None] | None = None
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
+        self.orders_told: set[int] = set()
+        """The numbers of the standing orders that it has been told."""
         self.parting: dict[str, Any] = {}
         """What it told of itself at its end, by name."""
         self._listener: threading.Thread | None = None
@@ -81,17 +83,23 @@ class Process:
             theirs.close()
         self.pid = self.popen.pid
         self.link.sock.setblocking(False)
-        self.tell({**hello, "region": self.region.fd, "sockets": sockets})
+        self.link.send({**hello, "region": self.region.fd, "sockets": sockets})
 
     def watch(
-        self, loop: asyncio.AbstractEventLoop, ended: Any, told: Callable[[Process, str], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        ended: Any,
+        told: Callable[[Process, str], None],
+        asks: Callable[[Process, dict[str, Any], bytes | None], None],
     ) -> None:
         """Listen to it from now on; `ended(process)` is called once, after its last word.
 
-        `told(process, name)` is called for each system call that a hardened worker was refused.
+        `told(process, name)` is called for each system call that a hardened worker was refused,
+        `asks(process, message, content)` for each question that it has for the others.
         """
         self._loop = loop
         self._told = told
+        self._asks = asks
         self._pidfd = os.pidfd_open(self.pid)
         loop.add_reader(self.link.fileno(), self._hear)
         loop.add_reader(self._pidfd, self._end, ended)
@@ -99,8 +107,8 @@ class Process:
     def tell(self, message: dict[str, Any], state: bytes | None = None) -> None:
         """Send a message. Nothing happens when it is gone: its end is seen elsewhere."""
         try:
-            self.link.send(message, state)
-        except (Gone, BlockingIOError):
+            self.link.post(message, state)
+        except Gone:
             pass
 
     async def hear(self, wanted: str, timeout: float) -> tuple[dict[str, Any], bytes | None]:
@@ -129,12 +137,14 @@ class Process:
             finally:
                 self._waiter = None
 
-    async def ask(self, name: str, arguments: dict[str, Any], timeout: float) -> Any:
+    async def ask(
+        self, name: str, arguments: dict[str, Any], timeout: float, content: bytes | None = None
+    ) -> Any:
         """The result of a control command there. `StartError` with its words when it refuses, `WorkerError` when
         it ends or takes longer than `timeout` seconds."""
         number = next(self._numbers)
         future = self._asked[number] = self._loop.create_future()
-        self.tell({"do": "command", "number": number, "name": name, "arguments": arguments})
+        self.tell({"do": "command", "number": number, "name": name, "arguments": arguments}, content)
         try:
             async with asyncio.timeout(timeout):
                 found = await future
@@ -190,6 +200,8 @@ class Process:
                     self._listener = refused.listen(message["given"], self._tell_refused)
                 if message["is"] == "answer":
                     self._answered(message["number"], json.loads(state or b"null"))
+                elif message["is"] == "asks":
+                    self._asks(self, message, state)
                 elif message["is"] == "parting":
                     self.parting = json.loads(state or b"{}")
                 else:

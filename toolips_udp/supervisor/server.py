@@ -350,7 +350,10 @@ class SupervisedServer(Server):
         """
         assert self.group is not None
         if order:
-            self.group.orders[order] = {"name": name, "arguments": dict(arguments)}
+            number = self.group.order(order, name, dict(arguments))
+            for process in self.group.active:
+                if process is not None:
+                    process.orders_told.add(number)
         asked = [process for process in self.group.active if process is not None]
         found = await asyncio.gather(*(each.ask(name, dict(arguments), timeout) for each in asked))
         return {each.pid: answer for each, answer in zip(asked, found, strict=True)}

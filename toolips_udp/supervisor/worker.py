@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import faulthandler
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -28,12 +29,15 @@ from ..manifest import read
 from ..modes import UDP, mode_of
 from ..servers import control, further, options, plain, source
 from ..servers.base import Server, new_loop, pin_to
+from ..servers.duty import Duty
 from ..servers.mode import load_mode
 from . import hardening, memory
 from .handover import changed, endpoints, export, restore, settle
 from .link import MOST, Gone, Link
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ..manifest import Manifest
     from ..modes import Mode
     from ..servers.options import Options
@@ -57,6 +61,11 @@ class WorkerServer(Server):
         self.shared = memory.attach(hello["region"])
         self.wanted = modes
         self.quarantine: Any = None
+        self.duty = Duty(False)
+        self.say: Callable[[dict[str, Any], bytes | None], None]
+        """Tell the supervisor."""
+        self.asked: dict[int, asyncio.Future[list[Any]]] = {}
+        self._numbers = itertools.count(1)
         self._given: list[dict[str, Any]] = []
         """What the next worker was given of the clients' state, by endpoint."""
 
@@ -82,6 +91,29 @@ class WorkerServer(Server):
             for fd in set(fds):
                 os.close(fd)
         await self._open()
+
+    async def ask_others(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        content: bytes | None = None,
+        *,
+        timeout: float = 5.0,
+        order: str = "",
+    ) -> list[Any]:
+        """What each other worker answers to a control command; see `Server`."""
+        number = next(self._numbers)
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self.asked[number] = future
+        message = {"is": "asks", "number": number, "name": name, "arguments": dict(arguments)}
+        self.say({**message, "timeout": timeout, "order": order}, content)
+        try:
+            async with asyncio.timeout(timeout + 1.0):
+                return await future
+        except TimeoutError:
+            return []
+        finally:
+            del self.asked[number]
 
     def _share(self, serving: Any, part: memoryview) -> None:
         """Let the endpoint count in the memory that the supervisor reads."""
@@ -126,6 +158,7 @@ class WorkerServer(Server):
 
     async def give_away(self) -> tuple[bytes, list[str]]:
         """Stop reading, and give what the next worker goes on with."""
+        self.duty.set(False)
         for mode in self._modes:
             mode.halt()
         await settle(self.extensions, self.settings.drain)
@@ -169,6 +202,7 @@ class Worker:
         manifest = read(module)
         manifest.name = hello["name"]
         self.server = WorkerServer(manifest, values, hello)
+        self.server.say = self._say
         for mode in self.server.wanted:
             load_mode(mode)
         for room in LATER:  # what the start needs, while everything can still be read
@@ -253,10 +287,16 @@ class Worker:
                 self.link.send({"is": "state", "lost": lost}, data)
             elif do == "keep_out":
                 self._keep_out(message)
+            elif do == "duty":
+                server.duty.set(True)
+            elif do == "answers":
+                future = server.asked.get(message["number"])
+                if future is not None and not future.done():
+                    future.set_result(json.loads(carried or b"[]"))
             elif do == "command" and not message["number"]:  # a standing order, before it serves
-                await control.perform(server, message["name"], message["arguments"])
+                await control.perform(server, message["name"], with_content(message, carried))
             elif do == "command":
-                task = asyncio.get_running_loop().create_task(self._command(server, message))
+                task = asyncio.get_running_loop().create_task(self._command(server, message, carried))
                 self._commands.add(task)
                 task.add_done_callback(self._commands.discard)
             elif do == "broadcast":
@@ -265,9 +305,9 @@ class Worker:
         except Exception as error:
             self._say({"is": "failed", "error": explain(error), "code": code_of(error)})
 
-    async def _command(self, server: WorkerServer, message: dict[str, Any]) -> None:
+    async def _command(self, server: WorkerServer, message: dict[str, Any], content: bytes | None) -> None:
         """A control command for all workers; its answer may be large."""
-        answer = await control.perform(server, message["name"], message["arguments"])
+        answer = await control.perform(server, message["name"], with_content(message, content))
         self._say({"is": "answer", "number": message["number"]}, json.dumps(answer).encode())
 
     def _keep_out(self, message: dict[str, Any]) -> None:
@@ -277,9 +317,15 @@ class Worker:
 
     def _say(self, message: dict[str, Any], state: bytes | None = None) -> None:
         try:
-            self.link.send(message, state)
+            self.link.post(message, state)
         except Gone:
             pass
+
+
+def with_content(message: dict[str, Any], content: bytes | None) -> dict[str, Any]:
+    """The arguments of a command, those in a memory file too."""
+    arguments: dict[str, Any] = message["arguments"]
+    return arguments if content is None else {**arguments, "content": content}
 
 
 def code_of(error: BaseException) -> str:
