@@ -38,6 +38,21 @@ static void every_first_byte(void)
     }
 }
 
+static void what_is_read_is_written_alike(void)
+{
+    for (int type = 1; type <= 12; type++) {
+        uint8_t bytes[64] = {(uint8_t)(0x80 | type)}, again[64] = {0};
+        for (size_t i = 1; i < sizeof bytes; i++)
+            bytes[i] = (uint8_t)(7 * i + (size_t)type);
+        if (type >= EN_SEND_RELIABLE && type != EN_BANDWIDTH_LIMIT && type != EN_THROTTLE_CONFIGURE)
+            bytes[4] = bytes[5] = bytes[6] = bytes[7] = 0; /* no payload */
+        en_command c;
+        long size = en_command_read(bytes, sizeof bytes, &c);
+        assert(size == en_command_size[type]);
+        assert(en_command_write(again, &c) == again + size && !memcmp(bytes, again, (size_t)size));
+    }
+}
+
 static void a_length_beyond_the_end_is_refused(void)
 {
     uint8_t bytes[6] = {0x86, 0, 0, 1, 0, 1};
@@ -67,6 +82,7 @@ int main(void)
     cuts(connect, sizeof connect);
     cuts(fragment, sizeof fragment);
     every_first_byte();
+    what_is_read_is_written_alike();
     a_length_beyond_the_end_is_refused();
     a_coder_stays_in_its_room();
     assert(en_crc32(0, (const uint8_t *)"123456789", 9) == 0xcbf43926);
