@@ -184,7 +184,7 @@ class Page:
         for what, process in reversed(self.running):
             process.send_signal(signal.SIGINT)
             try:
-                _, said = process.communicate(timeout=10)
+                _, said = process.communicate(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.communicate()

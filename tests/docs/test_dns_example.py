@@ -74,5 +74,5 @@ def test_the_served_example_answers_the_readmes_questions_and_shows_itself(tmp_p
         assert re.search(r'toolips_dns_answers_total\{rcode="NOERROR",source="\w+"\} [1-9]', page)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     assert process.returncode == 0

@@ -33,12 +33,12 @@ def echo_server(request: pytest.FixtureRequest) -> Iterator[tuple[int, subproces
     yield int(found[1]), server
     if server.poll() is None:
         server.send_signal(signal.SIGINT)
-    server.communicate(timeout=10)
+    server.communicate(timeout=60)
 
 
 def lines_of(server: subprocess.Popen[str]) -> list[str]:
     server.send_signal(signal.SIGINT)
-    out, _ = server.communicate(timeout=10)
+    out, _ = server.communicate(timeout=60)
     assert server.returncode == 0, out
     return [re.sub(r"127\.0\.0\.1:\d+", "X", line) for line in out.splitlines()]
 
@@ -125,7 +125,7 @@ def test_the_godot_3_program_of_the_examples_hears_its_hello(echo_server, tmp_pa
         assert any(line == "hello\n" for line in client.stdout)  # it prints what comes, and runs on
     finally:
         client.kill()
-        client.communicate(timeout=10)
+        client.communicate(timeout=60)
 
 
 def test_a_client_that_vanishes_and_comes_back_is_a_new_peer_of_the_same_server(echo_server, libenet_client):

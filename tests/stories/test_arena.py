@@ -39,7 +39,7 @@ def arena(tmp_path):
         found = re.search(r"UDP (127\.0\.0\.1:\d+)", line)
     yield found[1]
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 0, out
 
 

@@ -130,7 +130,7 @@ def test_both_ways_to_run_the_package_serve_with_a_token_that_is_made(words):
 
         assert run(story())
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_a_broadcast_is_delivered_queued_or_failed_for_each_client_once():

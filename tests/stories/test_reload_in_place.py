@@ -226,7 +226,7 @@ def test_the_reload_command_and_sighup_reload_a_server_that_run_started(module, 
             assert time.monotonic() < end
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         ran = subprocess.run([*command, "reload"], env=env, capture_output=True, text=True, timeout=60)
         assert ran.returncode == 1
         assert "no running server" in ran.stderr

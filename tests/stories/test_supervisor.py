@@ -695,7 +695,7 @@ def test_sigterm_answers_what_was_accepted_and_exits_0(program):
         time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         assert [client.recv(100) for _ in range(20)] == [b"0.3"] * 20
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert gone(pids)
     assert "Traceback" not in process.stderr.read()
 
@@ -794,7 +794,7 @@ def test_systemd_hears_ready_watchdog_and_stopping(program, tmp_path, workers):
         while (said := notify.recv(1000)) == b"WATCHDOG=1":
             pass
         assert said == b"STOPPING=1"
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -834,7 +834,7 @@ def test_a_socket_of_systemd_is_served_with_what_was_queued_before_the_start(
                 assert process.stdout.readline()  # the start is over: signals are answered
             finally:
                 process.terminate()
-                assert process.wait(10) == 0
+                assert process.wait(60) == 0
                 process.stdout.close()
 
 

@@ -54,7 +54,7 @@ def test_a_tc12_a_generated_project_starts_passes_its_own_test_and_stops(kind, t
         finally:
             server.terminate()
             rest = server.stderr.read()
-        assert server.wait(10) == 0, rest
+        assert server.wait(60) == 0, rest
 
 
 def test_tc_17_one_argument_means_udp_and_modes_or_names_are_taken(tmp_path, monkeypatch):

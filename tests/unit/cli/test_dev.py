@@ -81,7 +81,7 @@ def test_a_saved_file_is_loaded_anew_and_a_broken_one_leaves_the_old_code_servin
             assert ask() == b"two 3"
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         process.stderr.close()
 
 

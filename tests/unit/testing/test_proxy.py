@@ -164,7 +164,7 @@ def test_the_command_carries_and_ends_with_its_counts(echo, caller):
         caller.sendto(b"x", (host, int(port)))
         assert caller.recv(10) == b"x"
         process.send_signal(signal.SIGTERM)
-        _, rest = process.communicate(timeout=10)
+        _, rest = process.communicate(timeout=60)
         assert process.returncode == 0 and "2 datagrams: 2 delivered" in rest
     finally:
         process.kill()
