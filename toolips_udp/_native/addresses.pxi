@@ -126,11 +126,10 @@ cdef class ClientTable:
             key.port = 0
         if self.table.count == self.table.most and tudp_clients_find(self.table, key) == TUDP_NOBODY:
             self.drop(self.table.oldest)
+        if self.table.count == <uint32_t>len(self.values):
+            self.values.append(None)  # first: a client in the table always has a place here, also without memory
         number = tudp_clients_place(self.table, key, now, &fresh)
-        if number == <uint32_t>len(self.values):
-            self.values.append(value)
-        else:
-            self.values[number] = value
+        self.values[number] = value
         return 0
 
     cdef int drop(self, uint32_t number) except -1:

@@ -104,6 +104,8 @@ cdef class Endpoint:
     cdef int serve(self, uint32_t got) except -1
     cdef int deliver(self) except -1
     cdef int serve_one(self, tudp_slot *slot) except -1
+    cdef int give_up(self, uint32_t i, uint32_t got) except -1
+    cdef int make_good(self) except -1
     cdef object pass_steps(self, Connection c)
     cdef int run(self, Connection c, Target target) except -2
     cdef int start_stepping(self) except -1

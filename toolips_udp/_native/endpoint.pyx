@@ -255,44 +255,83 @@ cdef class Endpoint:
         if self.in_turn or self.closed:
             return
         self.in_turn = True
-        tudp_batch_clock(b)
-        b.turn.counters[<int>TUDP_TURNS] += 1
-        end = b.turn.now + TURN
-        for _ in range(ROUNDS):
-            with nogil:
-                got = tudp_batch_receive(b)
-            if got <= 0:
-                break
-            self.serve(<uint32_t>got)
-            with nogil:
-                left = tudp_batch_flush(b)
-            if <uint32_t>got < b.limit and got < AGAIN and b.whole_at == b.whole:
-                break
+        try:
+            if self.any_lent or self.spare is None:
+                self.make_good()
             tudp_batch_clock(b)
-            if b.turn.now >= end:
-                break
-            with nogil:
-                tudp_batch_rest(b, <uint32_t>got)
-        self.in_turn = False
+            b.turn.counters[<int>TUDP_TURNS] += 1
+            end = b.turn.now + TURN
+            for _ in range(ROUNDS):
+                with nogil:
+                    got = tudp_batch_receive(b)
+                if got <= 0:
+                    break
+                self.serve(<uint32_t>got)
+                with nogil:
+                    left = tudp_batch_flush(b)
+                if <uint32_t>got < b.limit and got < AGAIN and b.whole_at == b.whole:
+                    break
+                tudp_batch_clock(b)
+                if b.turn.now >= end:
+                    break
+                with nogil:
+                    tudp_batch_rest(b, <uint32_t>got)
+        finally:
+            self.in_turn = False
         self.after(got, left)
 
     cdef int serve(self, uint32_t got) except -1:
         """Everything between receiving a batch and sending the answers."""
-        cdef uint32_t i
-        self.deliver()
-        if self.b.passed:
-            for i in range(got):
-                if self.b.slots[i].verdict == TUDP_PASS:
-                    self.serve_one(&self.b.slots[i])
-            self.b.shared.current_len = <uint32_t>0xFFFFFFFF
-            if self.stepping:
-                self.stop_stepping()
+        cdef uint32_t i = 0
+        try:
+            self.deliver()
+            if self.b.passed:
+                while i < got:
+                    if self.b.slots[i].verdict == TUDP_PASS:
+                        self.serve_one(&self.b.slots[i])
+                    i += 1
+        except BaseException:  # no memory: what a handler raises does not come here
+            self.give_up(i, got)
+            raise
+        self.b.shared.current_len = <uint32_t>0xFFFFFFFF
+        if self.stepping:
+            self.stop_stepping()
         if self.on_drop is not None and self.b.passed != got:
             for i in range(got):
                 if self.b.slots[i].verdict < 0:
                     self.on_drop(WORDS[-self.b.slots[i].verdict], self.address_of(&self.b.slots[i].from_))
         if self.any_lent:
             self.renew(got)
+        return 0
+
+    cdef int give_up(self, uint32_t i, uint32_t got) except -1:
+        """Nothing can be allocated: answer what was answered, count the rest of the batch, leave nothing half done."""
+        cdef Connection c = self.spare
+        if c is None:
+            i += 1  # it was counted
+        elif c.slot != NULL:  # so was this one; whoever keeps it must not see the next packet in its slot
+            c.peer, c.local, c.slot = c.slot.from_, c.slot.local, NULL
+            if c._packet is None:
+                c._packet = b""
+            self.spare = None
+            i += 1
+        while i < got:
+            if self.b.slots[i].verdict == TUDP_PASS:
+                self.b.turn.counters[<int>TUDP_SHED] += 1
+            i += 1
+        self.b.shared.current_len = <uint32_t>0xFFFFFFFF
+        with nogil:
+            tudp_batch_flush(self.b)
+        if self.stepping:
+            self.stop_stepping()
+        return 0
+
+    cdef int make_good(self) except -1:
+        """Before the next batch: what an earlier turn had no memory for."""
+        if self.any_lent:
+            self.renew(self.b.limit)
+        if self.spare is None:
+            self.spare = self.new_connection()
         return 0
 
     cdef int deliver(self) except -1:
@@ -352,6 +391,7 @@ cdef class Endpoint:
         # Ours are the local name and self.spare. One more, and somebody keeps it.
         if Py_REFCNT(c) > 2:
             c.leave()
+            self.spare = None  # so it stays when there is no memory for another
             self.spare = self.new_connection()
         else:
             c.slot = NULL
@@ -424,9 +464,12 @@ cdef class Endpoint:
         try:
             self.pipeline.failed(c, error, None if target is None else target.handler)
         except BaseException as second:
-            sys.unraisablehook(type("Unraisable", (), {
-                "exc_type": type(second), "exc_value": second, "exc_traceback": second.__traceback__,
-                "err_msg": "toolips_udp: reporting a failed handler failed", "object": self.pipeline}))
+            try:
+                sys.unraisablehook(type("Unraisable", (), {
+                    "exc_type": type(second), "exc_value": second, "exc_traceback": second.__traceback__,
+                    "err_msg": "toolips_udp: reporting a failed handler failed", "object": self.pipeline}))
+            except BaseException:
+                pass  # there is no memory even for that; it is counted
         return TUDP_HANDLER_FAILED
 
     def finished(self, Connection c, str word, bint was_async=True):
@@ -693,13 +736,14 @@ cdef class Endpoint:
             buffer = self.lent[i]
             if buffer is None:
                 continue
-            self.lent[i] = None
             if not buffer.lent:
+                self.lent[i] = None
                 buffer.owned = False
                 continue
             fresh = <uint8_t *>PyMem_RawCalloc(1, self.b.slot_room)
             if fresh == NULL:
                 raise MemoryError
+            self.lent[i] = None
             buffer.owned = self.is_heap(self.b.slots[i].data)
             self.b.slots[i].data = fresh
             self.b.in_iov[i].iov_base = fresh

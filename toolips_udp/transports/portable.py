@@ -125,22 +125,24 @@ class Endpoint(Sending):
         self.words[TURNS] += 1
         self.heartbeat = now = self._clock()
         gone: OSError | None = None
-        for _ in range(ROUND):
-            try:
-                received = self._receive()
-            except _BATCH_END:
-                break
-            except OSError as error:
-                self.words[RECEIVE_ERRORS] += 1
-                if error.errno in _GONE:
-                    gone = error
+        try:
+            for _ in range(ROUND):
+                try:
+                    received = self._receive()
+                except _BATCH_END:
                     break
-                continue  # an error of one peer, or port-unreachable on Windows: the next call has the next datagram
-            self._one(*received, now)
-            if self._clock() - now > TURN:
-                break
-        self._flush()
-        self._in_turn = False
+                except OSError as error:
+                    self.words[RECEIVE_ERRORS] += 1
+                    if error.errno in _GONE:
+                        gone = error
+                        break
+                    continue  # one peer's, or port-unreachable on Windows: the next call has the next datagram
+                self._one(*received, now)
+                if self._clock() - now > TURN:
+                    break
+        finally:
+            self._in_turn = False
+            self._flush()
         if gone is not None:
             self.detach()
             self.pipeline.failed(None, gone, f"the socket of {self.address}")
@@ -169,7 +171,11 @@ class Endpoint(Sending):
                 if word is not None:
                     break
             else:
-                word = self._serve(PortableUDPConnection(self, data, address, now, local))
+                try:
+                    word = self._serve(PortableUDPConnection(self, data, address, now, local))
+                except BaseException:  # no memory: what a handler raises does not come here
+                    words[NUMBER["shed"]] += 1
+                    raise
         if word is not None:
             words[NUMBER[word]] += 1
             if word != "handled" and self._on_drop is not None:
