@@ -55,6 +55,8 @@ class Upstream:
                 if not packet:
                     return
                 query = dns.message.from_wire(packet)
+                if b"toolips-udp-loop" in packet:
+                    continue  # a server that starts looks whether it would ask itself
                 self.asked.append(query)
                 self.ports.add(peer[1])
                 for reply in self.says(query, False):
@@ -381,3 +383,45 @@ def test_what_c_asked_shows_in_the_upstreams_and_the_metrics():
         assert any(
             line.startswith("toolips_dns_queries_total") and line.endswith(" 5") for line in text.split("\n")
         )
+
+
+@pytest.mark.parametrize("zone", [".", "corp.test"])
+@pytest.mark.parametrize("native", [True, False], ids=["c", "python"])
+def test_f7_a_server_that_would_ask_itself_finds_out_at_its_start(zone, native, caplog):
+    port = free_port()
+    with Upstream(plain) as upstream:
+        step = ours.Forward(f"127.0.0.1:{port}", f"127.0.0.1:{upstream.port}", policy="ordered", zone=zone)
+        service = ours.Service(step, native=native)
+        with toolips_udp.start(
+            ("UDP", "TCP"), SimpleNamespace(service=service), f"127.0.0.1:{port}"
+        ) as server:
+            until = time.monotonic() + 10
+            while not step.group.upstreams[0].looped and time.monotonic() < until:
+                time.sleep(0.01)
+            assert data(ask(server, "www.corp.test")) == ["192.0.2.1"]
+            assert [each.looped for each in step.group.upstreams] == [True, False]
+            assert "leads back to this server" in caplog.text
+            step.group.upstreams[0].release()
+            assert step.group.upstreams[0].down  # an operator cannot bring it back
+    alone = ours.Service(ours.Forward(f"127.0.0.1:{port}", zone=zone), native=native)
+    with toolips_udp.start("UDP", SimpleNamespace(service=alone), f"127.0.0.1:{port}") as server:
+        until = time.monotonic() + 10
+        while not alone.steps[0].group.upstreams[0].looped and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.3)  # C looks at its upstreams now and then
+        assert ask(server, "www.corp.test").rcode() == dns.rcode.SERVFAIL
+
+
+def test_f1_the_most_specific_of_forwarders_side_by_side_is_asked():
+    def says(text):
+        return lambda query, tcp: [answer(query, f"{query.question[0].name} 60 A {text}")]
+
+    with Upstream(says("192.0.2.1")) as world, Upstream(says("192.0.2.2")) as corp:
+        steps = [
+            ours.Forward(f"127.0.0.1:{world.port}"),
+            ours.Forward(f"127.0.0.1:{corp.port}", zone="corp.test"),
+        ]
+        service = ours.Service(*steps)
+        with toolips_udp.start("UDP", SimpleNamespace(service=service), "127.0.0.1:0") as server:
+            assert data(ask(server, "www.corp.test")) == ["192.0.2.2"]
+            assert data(ask(server, "www.test")) == ["192.0.2.1"]

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from . import names, rrtypes
+from . import loops, names, rrtypes
 from .belief import believed
 from .cache import STALE_AGAIN, AnswerCache, Entry, Key, aged
 from .exchange import Attempt, Exchange
@@ -151,6 +151,7 @@ class Forward:
         self.late = 0  # questions that took all their time
         self.probes: set[int] = set()
         self.hints: dict[Key, Hint] = {}
+        self.loops: dict[bytes, Upstream] = {}
         self.remembered: Callable[[bytes, Key, bytes, float], Entry | None] | None = None
         """Expired answers that C keeps."""
 
@@ -158,6 +159,8 @@ class Forward:
         """Called when the service starts."""
         self.clock = service.clock
         self.network = service.network()
+        if service.server is not None:  # in a test without a server, nobody can be ourselves
+            self.loops = loops.look(self, service.server)
         self.tap = service.dnstap
 
     async def stop(self) -> None:
@@ -172,6 +175,9 @@ class Forward:
             return None
         if q.client.host not in q.service.may_recurse:
             return error(rrtypes.REFUSED, 18)
+        if query.key in self.loops:
+            loops.met(self.loops[query.key])
+            return error(rrtypes.REFUSED, 0)
         now = self.clock()
         key = Key(query.key, query.qtype, query.do, query.cd, q.view)
         entry = self.cache.find(key, now)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Iterable
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import StartError
 from . import lookup
+from .forward import Forward
 from .lookup import Zones
 from .result import Result
 from .zone import Zone
@@ -62,7 +64,7 @@ async def walk(steps: Iterable[Any], q: Question) -> Any:
 
 
 def grouped(steps: Iterable[Any]) -> list[Any]:
-    """Zones next to one another become one step."""
+    """Zones next to one another become one step; of forwarders side by side the most specific is asked first."""
     made: list[Any] = []
     zones: list[Zone] = []
     for step in steps:
@@ -81,4 +83,13 @@ def grouped(steps: Iterable[Any]) -> list[Any]:
         made.append(step)
     if zones:
         made.append(Authority(zones))
-    return made
+    return [step for alike, run in groupby(made, _is_forwarder) for step in (specific(run) if alike else run)]
+
+
+def _is_forwarder(step: Any) -> bool:
+    return isinstance(step, Forward)
+
+
+def specific(forwarders: Iterable[Forward]) -> list[Forward]:
+    """Those of the longest names first: a zone within another is asked before it (F1)."""
+    return sorted(forwarders, key=lambda forward: -len(forward.zone))

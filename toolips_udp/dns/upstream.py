@@ -69,6 +69,7 @@ class Upstream:
         self.causes: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
         self.hedged = 0
         self.held = False  # an operator took it out
+        self.looped = False  # it is ourselves: never asked
         self.client_cookie = b""
         self.server_cookie = b""
 
@@ -92,8 +93,8 @@ class Upstream:
         self.probe_at = math.inf
 
     def release(self) -> None:
-        """Ask it again, from now on."""
-        self.held = self.down = False
+        """Ask it again, from now on; but never one that is ourselves."""
+        self.held = self.down = self.looped
         self.failures = self.good = 0
         self.probe_wait = 1.0
 
@@ -163,17 +164,17 @@ class Group:
 
     def order(self, key: bytes, rng: random.Random) -> list[Upstream]:
         """Whom to ask, best first; those that are down only when all are."""
-        alive = [u for u in self.upstreams if not u.down] or list(self.upstreams)
+        alive = [u for u in self.upstreams if not u.down] or [u for u in self.upstreams if not u.looped]
         if self.policy == "fastest" and len(alive) > 1:
             if rng.random() < EXPLORE:
                 rng.shuffle(alive)
             else:
                 alive.sort(key=lambda u: u.rtt if u.rtt is not None else 0.0)
         elif self.policy == "round-robin":
-            self.turn = (self.turn + 1) % len(alive)
+            self.turn = (self.turn + 1) % max(1, len(alive))
             alive = alive[self.turn :] + alive[: self.turn]
         elif self.policy == "hash":
-            at = sum(key) * 2654435761 % len(alive)
+            at = sum(key) * 2654435761 % max(1, len(alive))
             alive = alive[at:] + alive[:at]
         return alive
 
