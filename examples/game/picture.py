@@ -10,7 +10,10 @@ import math
 import sys
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+try:
+    from PIL import Image, ImageDraw
+except ImportError:
+    sys.exit("the picture is drawn with Pillow, which is not installed. Fix: pip install -e '.[test]'")
 
 from examples.game import rules
 from examples.game.bots import Bot

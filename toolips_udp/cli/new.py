@@ -23,5 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     folder = new_app(options.template, options.name)
     module = module_name(options.name)
-    print(f"{folder} is there. Next: cd {folder} && python -m pytest && toolips-udp run {module}")
+    print(
+        f"{folder} is there. Next: cd {folder} && toolips-udp run {module}. "
+        "Its test: pip install -e '.[test]' && python -m pytest"
+    )
     return 0

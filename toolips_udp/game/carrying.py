@@ -50,9 +50,11 @@ def _give(game: Game) -> list[dict[str, Any]]:
 def _take(game: Game, offered: dict[str, Any]) -> list[Any]:
     """Peers of what `_give` of another process said."""
     take = getattr(game.host, "take", None)
+    if take is None:
+        return []
     fits = not game._riders and offered["language"] == list(game._language())
     peers = []
-    for told in offered["list"] if take is not None else ():
+    for told in offered["list"]:
         peer = take(told["state"], game._now(), told["id"], told["joined_at"], told["user_data"])
         if peer is None:
             continue
