@@ -3,7 +3,8 @@
 10,000 names, EDNS questions, 8 sockets with 16 in flight, one worker each: from a zone and from a
 cache, names of one length and of mixed sizes; a plain Python handler beside dnslib on uvloop; random
 names that do not exist; 10,000 zones; a query log and dnstap; a forwarder that knows nothing yet;
-handlers that wait. Then what is held: memory for a cached answer, loading a million records, a million rules, 100 reloads under load.
+handlers that wait. Then what is held: memory for a cached answer, loading a million records, a million rules, 100
+reloads under load.
 Unbound and dnsdist are asked for what they have in their cache, from the NSD behind them. `--only`
 takes parts of this; `--quick` is one short round of all. Peers that are not installed are left out.
 """

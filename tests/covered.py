@@ -78,7 +78,7 @@ def run_python(words: list[str]) -> int:
         return 1
     (TREE / ".coveragerc").write_text(
         f"[run]\nsource = {TREE / 'toolips_udp'}\ndata_file = {TREE / '.coverage'}\nparallel = true\n"
-        "patch = subprocess\nsigterm = true\nconcurrency = thread, multiprocessing\n"
+        "patch = subprocess\nconcurrency = thread, multiprocessing\n"
         "[report]\nexclude_also =\n    if TYPE_CHECKING:\n    @overload\n    raise NotImplementedError\n"
         "    \\.\\.\\.$\n"
     )

@@ -172,3 +172,41 @@ def test_hc_02_a_client_that_is_dropped_open_warns_and_its_server_sees_it_leave(
 
     asyncio.run(main())
     assert len(left) == 2
+
+
+def test_hc_03_connect_with_runs_at_once_keeps_the_name_and_raises_here():
+    with messages.serve("test", ip=ANY) as server:
+        server.operation("add")(lambda a, b: a + b)
+        seen = []
+
+        @messages.connect_with("test", server.address)
+        async def story(client):
+            seen.append(await client.operation("add", a=1, b=2))
+
+        assert seen == [3] and inspect.iscoroutinefunction(story) and story.__name__ == "story"
+        with pytest.raises(messages.LoginError):
+            messages.connect_with("wrong", server.address)(story)
+        with pytest.raises(ZeroDivisionError):
+
+            @messages.connect_with("test", server.address)
+            async def breaks(client):
+                raise ZeroDivisionError
+
+    assert seen == [3]
+
+
+@pytest.mark.parametrize("body, status", [("pass", 0), ("raise ValueError('mine')", 1)])
+def test_hc_03_main_runs_in_the_script_and_its_error_is_the_exit_status(body, status, tmp_path):
+    script = tmp_path / "script_with_main.py"
+    script.write_text(
+        "from toolips_udp import messages\n@messages.main\nasync def main():\n"
+        f"    print('ran')\n    {body}\nprint(main.__name__)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == status and done.stdout.startswith("ran\n"), done.stderr
+    assert status == 0 or "ValueError: mine" in done.stderr
+    code = "import script_with_main as s; print(s.main.__name__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert done.stdout == "main\nmain\n", "imported, it does not run"

@@ -651,3 +651,16 @@ def test_a_module_is_found_by_name_path_and_object(tmp_path, nothing_left, monke
             assert request("x", server.address) == b"class"
     del sys.modules["by_path_module"]
     sys.path.remove(str(tmp_path))
+
+
+def test_tc_21_a_server_lists_its_handlers_and_extensions_in_order():
+    from toolips_udp import QuickExtension, UDPHandler
+
+    first, second = QuickExtension("first"), QuickExtension("second")
+    module = SimpleNamespace(
+        z=first, a=second, main=handler(lambda c: c.respond(b"")), step=handler(lambda c: None, "step")
+    )
+    with serve(UDP, module, "127.0.0.1:0") as server:
+        assert list(server.extensions) == [first, second]
+        assert list(server.handlers) == [None, "step"]
+        assert all(isinstance(one, UDPHandler) for one in server.handlers.values())
