@@ -31,8 +31,8 @@ HAVE_H2 = all(importlib.util.find_spec(name) for name in ("h2", "hypercorn"))
 class Client:
     """Asks one port over one transport, each time from a new socket."""
 
-    def __init__(self, kind, port, certificate):
-        self.kind, self.port = kind, port
+    def __init__(self, kind, port, certificate, timeout=10):
+        self.kind, self.port, self.timeout = kind, port, timeout
         self.context = ssl.create_default_context(cafile=certificate[0])
         self.context.set_alpn_protocols({"tls": ["dot"], "https": ["http/1.1"]}.get(kind, []))
 
@@ -43,12 +43,12 @@ class Client:
 
     def _udp(self, packet):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(5)
+            sock.settimeout(self.timeout)
             sock.sendto(packet, ("127.0.0.1", self.port))
             return sock.recv(4096)
 
     def _tcp(self, packet, wrap=contextlib.nullcontext):
-        with socket.create_connection(("127.0.0.1", self.port), 5) as plain, wrap(plain) as sock:
+        with socket.create_connection(("127.0.0.1", self.port), self.timeout) as plain, wrap(plain) as sock:
             sock.sendall(len(packet).to_bytes(2, "big") + packet)
             file = sock.makefile("rb")
             return file.read(int.from_bytes(file.read(2), "big"))
@@ -57,7 +57,7 @@ class Client:
         return self._tcp(packet, lambda plain: self.context.wrap_socket(plain, server_hostname="localhost"))
 
     def _https(self, packet):
-        made = http.client.HTTPSConnection("localhost", self.port, context=self.context, timeout=5)
+        made = http.client.HTTPSConnection("localhost", self.port, context=self.context, timeout=self.timeout)
         with contextlib.closing(made):
             made.request("POST", "/dns-query", packet, {"content-type": "application/dns-message"})
             return made.getresponse().read()
@@ -322,3 +322,55 @@ def test_t1_further_addresses_are_counted_and_named_and_a_taken_one_is_refused(
     eventually(lambda: running.counters["received"] == running.counters["handled"] == 20)
     with pytest.raises(OSError, match=f"127.0.0.1:{port}"):
         server(module=module(f"127.0.0.1:{port}"), mode=UDP)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user: run the tests as root")
+def test_t3_workers_that_became_nobody_have_read_a_key_that_only_root_may_read(server, module, certificate):
+    ports = {"tls": free_port(), "https": free_port()}
+    listen = [f"{kind}://127.0.0.1:{port}" for kind, port in ports.items()]
+    path = module(*listen[: 1 + HAVE_H2])
+    mode = os.stat(certificate[1]).st_mode
+    os.chmod(certificate[1], 0o600)
+    try:
+        running = server(module=path, mode=(UDP, TCP), workers=2, user="nobody", harden=True)
+        clients = [Client(kind, ports[kind], certificate) for kind in list(ports)[: 1 + HAVE_H2]]
+        assert [client.address() for client in clients * 4] == [1] * 4 * len(clients)
+        running.reload()
+        assert [client.address() for client in clients * 4] == [1] * 4 * len(clients)
+        assert not running.refused_calls
+    finally:
+        os.chmod(certificate[1], mode)
+
+
+LAUNCH = (
+    "import os, sys; fds = [int(fd) for fd in sys.argv[1].split(',')]; "
+    "[os.dup2(fd, 3 + n, True) for n, fd in enumerate(fds)]; "
+    "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(fds))); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
+)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_t1_a_further_socket_of_systemd_is_served_with_what_waited_in_it(tmp_path, certificate, workers):
+    (tmp_path / "example.org.zone").write_text(ZONE)
+    with socket.socket() as inherited:
+        inherited.bind(("127.0.0.1", 0))
+        inherited.listen(16)
+        port = inherited.getsockname()[1]
+        early, answers = Client("tcp", port, certificate, timeout=60), []
+        asking = threading.Thread(target=lambda: answers.append(early.address()))
+        asking.start()
+        words = ["-m", "toolips_udp", "dns", "serve", "--zones-dir", str(tmp_path), "--workers", workers]
+        words += ["--listen", f"127.0.0.1:{free_port()}", "--listen", f"tcp://127.0.0.1:{port}"]
+        high = os.dup(inherited.fileno())
+        process = subprocess.Popen(
+            [sys.executable, "-c", LAUNCH, str(high), *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT)}, pass_fds=[high],
+        )  # fmt: skip
+        os.close(high)
+        try:
+            asking.join()
+            assert answers == [1] == [Client("tcp", port, certificate).address()]
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0

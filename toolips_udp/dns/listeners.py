@@ -129,10 +129,9 @@ class Listeners:
     def __init__(self, service: Service, server: Any) -> None:
         self._service = service
         self._server = server
-        if any(text.startswith(("tls://", "https://")) for text in service.listen):
-            tls_context(
-                service.tls, ()
-            )  # of a reload in place: what is wrong with it is said before the swap
+        encrypted = any(text.startswith(("tls://", "https://")) for text in service.listen)
+        if encrypted and not self.modes:  # a reload in place: what is wrong is said before the swap
+            tls_context(service.tls, ())
 
     @property
     def modes(self) -> list[Any]:

@@ -7,13 +7,12 @@ event loop, which does nothing else.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..counters import SIZE, WORDS
 from ..errors import ToolipsError, WorkerError
@@ -21,6 +20,7 @@ from ..journal import Journal
 from ..servers import control
 from . import memory, restarts
 from .lookout import Lookout
+from .orders import Orders
 from .process import Process
 
 BOOT = 60.0
@@ -29,14 +29,6 @@ HANDOVER = 10.0
 LOOK = 0.1
 RETRY = 10.0
 """Seconds until a spare is tried again, after a module that could not be loaded."""
-
-
-class Order(NamedTuple):
-    """A control command that stands, and what goes with it."""
-
-    number: int
-    message: dict[str, Any]
-    content: bytes | None
 
 
 class Group:
@@ -61,8 +53,7 @@ class Group:
         self.refused_calls: Counter[str] = Counter()
         """System calls that hardened workers were refused, by name."""
         self.generation = 1
-        self.orders: dict[str, Order] = {}
-        """Control commands that whoever begins to serve is told too, the last of each kind."""
+        self.orders = Orders()
         self.on_duty: Process | None = None
         """The worker that does what only one of them does."""
         self._make_process = make
@@ -72,7 +63,6 @@ class Group:
         self._give_up = give_up
         self._quarantine = restarts.Quarantine() if quarantine else None
         self._crash_loop = restarts.CrashLoop()
-        self._numbers = itertools.count(1)
         self._past = [0] * SIZE
         self._all: set[Process] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -125,25 +115,12 @@ class Group:
         process.index = index
         process.started = True
         self.active[index] = process
-        self._tell_orders(process)
+        self.orders.tell(process)
         process.tell({"do": "serve", "index": index, "packets": self._kept_out()}, state)
-
-    def _tell_orders(self, process: Process) -> None:
-        for order in self.orders.values():
-            if order.number not in process.orders_told:
-                process.orders_told.add(order.number)
-                process.tell(order.message, order.content)
-
-    def order(self, kind: str, name: str, arguments: dict[str, Any], content: bytes | None = None) -> int:
-        """Keep a command for who begins to serve later, in place of the last one of that kind. Its number."""
-        number = next(self._numbers)
-        message = {"do": "command", "number": 0, "name": name, "arguments": arguments}
-        self.orders[kind] = Order(number, message, content)
-        return number
 
     def _prepare(self, index: int, process: Process) -> None:
         process.started = True
-        self._tell_orders(process)  # while the one before it still serves
+        self.orders.tell(process)  # while the one before it still serves
         process.tell({"do": "prepare", "index": index, "packets": self._kept_out()})
 
     async def _make_spare(self) -> None:
@@ -210,13 +187,10 @@ class Group:
 
     def _asks(self, process: Process, message: dict[str, Any], content: bytes | None) -> None:
         others = [each for each in self.active if each is not None and each is not process]
+        name, arguments = message["name"], message["arguments"]
         if message["order"]:
-            number = self.order(message["order"], message["name"], message["arguments"], content)
-            for each in (process, *others):
-                each.orders_told.add(number)
-        asked = [
-            each.ask(message["name"], message["arguments"], message["timeout"], content) for each in others
-        ]
+            self.orders.keep(message["order"], name, arguments, content, known=(process, *others))
+        asked = [each.ask(name, arguments, message["timeout"], content) for each in others]
         self._spawn(self._answer(process, message["number"], asked))
 
     async def _answer(self, process: Process, number: int, asked: list[Any]) -> None:

@@ -349,12 +349,9 @@ class SupervisedServer(Server):
         kind. `StartError` when one refuses, `WorkerError` when one does not answer in `timeout` seconds.
         """
         assert self.group is not None
-        if order:
-            number = self.group.order(order, name, dict(arguments))
-            for process in self.group.active:
-                if process is not None:
-                    process.orders_told.add(number)
         asked = [process for process in self.group.active if process is not None]
+        if order:
+            self.group.orders.keep(order, name, arguments, known=asked)
         found = await asyncio.gather(*(each.ask(name, dict(arguments), timeout) for each in asked))
         return {each.pid: answer for each, answer in zip(asked, found, strict=True)}
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from ..manifest import Manifest
     from ..modes import Mode
+    from ..servers.mode import ModeServer
     from ..servers.options import Options
 
 LATER = ("..servers.pool", "..servers.watchdog", "..asking")
@@ -60,6 +61,7 @@ class WorkerServer(Server):
         self.index = -1
         self.shared = memory.attach(hello["region"])
         self.wanted = modes
+        self.made: list[ModeServer] = []
         self.quarantine: Any = None
         self.duty = Duty(False)
         self.say: Callable[[dict[str, Any], bytes | None], None]
@@ -72,14 +74,17 @@ class WorkerServer(Server):
     def _bind(self, modes: tuple[Mode, ...], addresses: tuple[Address, ...]) -> None:
         """Nothing to bind: see `prepare`."""
 
+    def make_modes(self) -> None:
+        """What will serve the sockets; it reads keys and certificates while it still may."""
+        listens = further.check_same(self._hello["further"], self.manifest)
+        self.made = [load_mode(mode)(self) for mode in self.wanted]
+        self.made += [further.made(listen, listen.make(self)) for listen in listens]
+
     async def prepare(self, index: int) -> None:
         """Start as worker `index`, but read nothing yet."""
         self.index = index
         hello = self._hello
-        listens = further.check_same(hello["further"], self.manifest)
-        modes = [load_mode(mode)(self) for mode in self.wanted]
-        modes += [further.made(listen, listen.make(self)) for listen in listens]
-        for serving, fds in zip(modes, hello["sockets"], strict=True):
+        for serving, fds in zip(self.made, hello["sockets"], strict=True):
             serving.adopt(socket.socket(fileno=os.dup(fds[index])))
             self._modes.append(serving)
             datagrams = len(endpoints(self))
@@ -203,8 +208,7 @@ class Worker:
         manifest.name = hello["name"]
         self.server = WorkerServer(manifest, values, hello)
         self.server.say = self._say
-        for mode in self.server.wanted:
-            load_mode(mode)
+        self.server.make_modes()
         for room in LATER:  # what the start needs, while everything can still be read
             importlib.import_module(room, __package__)
         if values.transport != "portable":
