@@ -108,6 +108,7 @@ _ROOMS = {
     "importing": "from_chins",
     "starting": "start serve",
 }
+_LATER = {"Resolve": "comes with the resolver, which is not here yet. Use dns.Forward to ask servers that resolve."}
 _HOMES = {name: room for room, found in _ROOMS.items() for name in found.split()}
 
 __all__ = list(_HOMES)
@@ -116,6 +117,8 @@ __all__ = list(_HOMES)
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    elif name in _LATER:
+        raise AttributeError(f"toolips_udp.dns.{name} {_LATER[name]}")
     elif name.isupper() or (name.replace("_", "").isalnum() and name.upper() == name):
         from .answers import maker
         from .rdata import TABLE

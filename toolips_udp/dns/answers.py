@@ -102,7 +102,7 @@ class Answer:
     """Records with everything that can be said about them.
 
     `share=True` lets the answer be given to others from C, for its TTL and in its
-    view, until the next reload; answers with `ede` or `scope` are not kept. `rcode` is
+    view, until it is flushed; answers with `ede` or `scope` are not kept. `rcode` is
     a number or a name; `ede` a number, or a number and a text.
     `soa` (an RR) goes with a negative answer in place of the one made up. `scope` is the
     length of the prefix that the answer is for, where it depends on `q.subnet`.

@@ -2,25 +2,32 @@
 
 A few lines of asyncio rather than a web framework: it answers GET, closes each
 connection, takes at most 8 KiB and 5 seconds of a request, and says nothing that
-came from a packet. Meant for loopback; there is no login.
+came from a packet. Meant for loopback or a unix socket (`unix:/run/x/admin`); there is no login.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
+import socket
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
 from ..counters import DROPS, WORDS
+from ..errors import StartError
 
 if TYPE_CHECKING:
     from .base import Server
 
 MOST = 8192
 PATIENCE = 5.0
+UNIX = "unix:"
+"""What an address begins with that is the path of a unix socket."""
 CONNECTIONS = 64
 
 Page = tuple[int, str, str]
@@ -94,6 +101,7 @@ class Admin:
         self._listener: asyncio.Server | None = None
         self._open: set[asyncio.Task[Any]] = set()
         self.address = Address("127.0.0.1", 0)
+        self.path: Path | None = None
 
     async def open(self, address: Address) -> None:
         """Listen. Raises `BindError`."""
@@ -105,8 +113,34 @@ class Admin:
             raise bind_error("the admin listener", address, error) from error
         self.address = Address.of(self._listener.sockets[0].getsockname())
 
+    async def open_path(self, path: Path) -> None:
+        """Listen on a unix socket, for this user alone. Raises `StartError`."""
+        if path.is_socket():
+            with socket.socket(socket.AF_UNIX) as other:
+                if other.connect_ex(os.fspath(path)) != errno.ECONNREFUSED:
+                    raise StartError(
+                        f"the admin listener cannot be served on {path}: somebody else does. Fix: another path.",
+                        code="port-in-use",
+                    )
+            path.unlink()  # of one that is gone
+        try:
+            before = os.umask(0o177)
+            try:
+                self._listener = await asyncio.start_unix_server(self._answer, path, limit=MOST)
+            finally:
+                os.umask(before)
+        except OSError as error:
+            raise StartError(
+                f"the admin listener cannot be served on {path}: {error.strerror}. Fix: another path, in a folder "
+                "of your own.",
+                code="no-such-address",
+            ) from error
+        self.path = path
+
     async def close(self) -> None:
         """Stop listening and end what is open."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
         if self._listener is not None:
             self._listener.close()
             for task in self._open:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..address import Address
@@ -17,8 +18,13 @@ async def open_admin(server: Server) -> None:
     """Listen at `admin=`, if it was given. `StartError` for what is no address, `BindError` for one that is taken."""
     if server.settings.admin is None:
         return
-    from .admin import Admin
+    from .admin import UNIX, Admin
 
+    if server.settings.admin.startswith(UNIX):
+        server.admin = Admin(server)
+        server.at_stop(server.admin.close)
+        await server.admin.open_path(Path(server.settings.admin.removeprefix(UNIX)))
+        return
     try:
         address = Address.resolve(server.settings.admin, datagram=False)
     except ValueError as error:

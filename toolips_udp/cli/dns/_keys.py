@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...address import Address
 from ...dns import settings
+from ...dns.access import LOOPBACK, Prefixes
 from ...errors import StartError
 from ...settings import PREFIX, Setting, SettingError, resolve, unknown_variables
 
@@ -44,7 +46,7 @@ KEYS = (
     Key("silent", "no answer for those who may not ask, in place of REFUSED", bool, at="service.access.silent"),
     Key("id", "told to clients that ask for NSID or id.server", unit="TEXT", at="service.id"),
     Key("workers", "processes that serve [1]", int, at="service.workers"),
-    Key("admin", "health and Prometheus metrics, on loopback", unit="ADDR", at="service.admin"),
+    Key("admin", "health and Prometheus metrics, on loopback or unix:PATH", unit="ADDR", at="service.admin"),
     Key("tls-certificate", "for tls:// and https://, with --tls-key", unit="FILE", path=True),
     Key("tls-key", "the certificate's key", unit="FILE", path=True),
     Key("handlers", "a module of Python functions that answer", unit="FILE", path=True, at="service.handlers"),
@@ -108,8 +110,25 @@ def put(config: settings.Config, found: dict[str, Any], here: Path) -> None:
                 owner = getattr(owner, part)
             setattr(owner, last, value)
     _tables(config, found, here)
+    _private(config.service.admin)
     if config.service.workers < 1:
         raise SettingError(f"workers is {config.service.workers}, expected a whole number, 1 or more")
+
+
+def _private(admin: str | None) -> None:
+    """O4: the page is for this machine."""
+    if admin is None or admin.startswith("unix:"):
+        return
+    try:
+        mine = Address.parse(admin).host in Prefixes(LOOPBACK)
+    except ValueError:
+        mine = admin.partition(":")[0] == "localhost"
+    if not mine:
+        raise StartError(
+            f"admin = {admin!r}: expected an address of loopback, as in 127.0.0.1:9353, or unix:PATH. "
+            "Metrics have no login: let a proxy with one show them elsewhere.",
+            code="bad-dns-setting",
+        )
 
 
 def _tables(config: settings.Config, found: dict[str, Any], here: Path) -> None:
