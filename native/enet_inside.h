@@ -17,6 +17,7 @@ enum {
     EN_BUCKETS = 8192,
     EN_TIMERS_A_CALL = 1024,
     EN_RTO_MOST = 500,  /* ms; where doubling ends on all but long links */
+    EN_RTO_LAST = 10000, /* ms; no timeout is longer: the round trip is what the peer says it is */
     EN_FEW = 4,       /* unacked commands that a peer finds without the map, whose every look misses the cache */
     EN_RTO_SLACK = 20, /* ms above the round trip; stock has none and resends what is merely slow to be acked */
 };

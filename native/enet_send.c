@@ -456,7 +456,8 @@ static void sent(en_host *h, en_out *out)
 {
     en_peer *p = out->peer;
     if (out->sends++ == 0) {
-        out->timeout = p->smooth / 8 + (p->spread > EN_RTO_SLACK ? p->spread : EN_RTO_SLACK);
+        uint32_t timeout = p->smooth / 8 + (p->spread > EN_RTO_SLACK ? p->spread : EN_RTO_SLACK);
+        out->timeout = timeout < EN_RTO_LAST ? timeout : EN_RTO_LAST;
     } else {
         p->stats.resent++;
         h->totals.resent++;
@@ -710,7 +711,7 @@ void en_flush(en_host *h, tudp_turn *turn)
 static uint32_t doubled(const en_peer *p, uint32_t timeout, uint32_t cap)
 {
     uint32_t most = 2 * (p->rtt + 4 * p->var);
-    most = most < cap ? cap : most;
+    most = most < cap ? cap : most < EN_RTO_LAST ? most : EN_RTO_LAST;
     return timeout >= most ? timeout : timeout * 2 < most ? timeout * 2 : most;
 }
 

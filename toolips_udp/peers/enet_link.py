@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 IDLE, CONNECTING, CONNECTED, DRAINING, CLOSING, GONE = range(6)
 TOO_LONG, BAD_CHANNEL, CLOSED = -1, -2, -3
-RTO_SLACK, RTO_MOST = 20, 500
+RTO_SLACK, RTO_MOST, RTO_LAST = 20, 500, 10_000
 CHARGE = 64
 
 
@@ -287,7 +287,7 @@ class Link:
         """A reliable command has left: its clock runs."""
         now = self.host.now
         if out.sends == 0:
-            out.timeout = self.smooth // 8 + max(self.spread, RTO_SLACK)
+            out.timeout = min(self.smooth // 8 + max(self.spread, RTO_SLACK), RTO_LAST)
         else:
             self.figures["resent"] += 1
         out.sends += 1
@@ -342,7 +342,7 @@ class Link:
             del self.sent[out]
             self.resend[out] = None
             out.in_flight = False
-            most = max(RTO_MOST if crowded else RTO_MOST // 2, 2 * (self.rtt + 4 * self.var))
+            most = min(max(RTO_MOST if crowded else RTO_MOST // 2, 2 * (self.rtt + 4 * self.var)), RTO_LAST)
             if crowded or out.sends >= 3:
                 out.timeout = out.timeout if out.timeout >= most else min(2 * out.timeout, most)
             self.in_flight_bytes -= out.length

@@ -167,3 +167,20 @@ def test_an_ipv4_address_and_its_mapped_form_are_one_peer(wired):
     talker = Talker(wire, Address("192.0.2.1", 4000))
     assert talker.raw(reliable(1, b"same"), source=Address("::ffff:192.0.2.1", 4000)) == "held"
     assert talker.got() == [b"same"] and len(wire.server.peers) == 1
+
+
+def test_a_peer_that_claims_a_round_trip_of_half_a_minute_is_given_up_in_time_all_the_same(wired):
+    """Found by fuzzing: its acks named old times, and the wait for the next grew to minutes."""
+    wire = wired()
+    talker = Talker(wire)
+    for number in range(1, 11):
+        assert talker.peer.send(b"hello", 0, RELIABLE) is True
+        wire.run(0.001)
+        old = ((wire.now - 30 * SECOND) // MS & 0xFFFF).to_bytes(2)
+        talker.raw(b"\1\0" + number.to_bytes(2) * 2 + old)
+    assert talker.peer.stats.rtt > 10_000
+    assert talker.peer.send(b"are you there?", 0, RELIABLE) is True
+    wire.run(29.0)
+    assert talker.left() == []
+    wire.run(16.0)
+    assert talker.left() == ["timeout"] and not wire.server.peers
