@@ -134,13 +134,32 @@ def test_a_datagram_longer_than_its_slot_is_truncated_and_never_parsed(wired):
     assert seen == [999, 1000] and w.counters["truncated"] == 2
 
 
+def test_n6_every_length_is_handled_or_truncated_exactly(wired):
+    seen = []
+    w = wired(handler(lambda c: seen.append(len(c.packet))), slot_room=3000)
+    for length in (*range(3100), *range(65_400, 65_508)):
+        w.wire.push(bytes(length), CLIENT)
+        w.endpoint.turn()
+    assert seen == list(range(3001)) and w.counters["truncated"] == 99 + 108
+    seen.clear()
+    w = wired(handler(lambda c: seen.append(len(c.packet))))
+    for length in range(0, 65_508, 13):
+        w.wire.push(bytes(length), CLIENT)
+        w.endpoint.turn()
+    assert seen == list(range(0, 65_508, 13)) and w.counters["truncated"] == 0
+
+
 def test_empty_datagrams_are_delivered_and_never_end_the_loop(wired):
     w = wired()
-    for n in range(200):
-        w.wire.push(b"" if n % 3 else b"%d" % n, CLIENT)
-    while w.wire.readable:
-        w.endpoint.turn()
-    assert all_sent(w.wire) == [b"" if n % 3 else b"%d" % n for n in range(200)]
+    wanted = [b"%d" % n if n % 1000 == 0 else b"" for n in range(100_000)]
+    sent = []
+    for first in range(0, len(wanted), 500):
+        for packet in wanted[first : first + 500]:
+            w.wire.push(packet, CLIENT)
+        while w.wire.readable:
+            w.endpoint.turn()
+        sent += all_sent(w.wire)
+    assert sent == wanted
 
 
 def test_what_the_kernel_dropped_is_in_the_ledger(wired):
