@@ -204,7 +204,8 @@ static en_wait *wait_new(en_host *h, en_channel *c, en_link *behind, uint16_t nu
 static int wait_whole(arrival *a, en_channel *c, en_link *behind, const en_command *m, uint16_t unreliable)
 {
     const en_config *config = &a->h->config;
-    if (c->waiting >= config->max_waiting || m->length > config->waiting_bytes - c->waiting_bytes ||
+    if (c->waiting >= config->max_waiting || c->waiting_bytes > config->waiting_bytes || /* a reload lowered it */
+        m->length > config->waiting_bytes - c->waiting_bytes ||
         a->h->pool.used > config->memory / 100 * 95)
         return no_room(a);
     en_block *data = en_block_new(&a->h->pool, m->length);
