@@ -5,10 +5,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "../dns_forward.h"
+#include "../dns_forward_parts.h"
 
-#define FDS 1024
+#define FDS 16384
 
 /* --- the system ------------------------------------------------------------------- */
 
@@ -220,6 +223,118 @@ static void a_wrong_field_is_never_taken(void)
     }
 }
 
+/* F8: 300,000 replies to questions that are on their way, each wrong in one field by chance. */
+static void forgeries_by_the_hundred_thousand_are_not_taken(void)
+{
+    dns_forward *f = made("", 1, 1);
+    unsigned told = 0, round = 0;
+    uint64_t dice = 1;
+    while (told < 300000) {
+        uint32_t first = net.sents;
+        for (unsigned i = 0; i < 32; i++)
+            ask(f, round++);
+        dns_forward_flush(f, &turn);
+        for (uint32_t i = first; i < net.sents; i++) {
+            dice = dice * 6364136223846793005u + 1442695040888963407u;
+            unsigned at = dice >> 63 ? dice >> 62 & 1 : 12 + (dice >> 50) % 19; /* the id, or the question */
+            reply(i);
+            net.reply[at] ^= (uint8_t)(1u << (dice >> 40) % 8);
+            dns_forward_came(f, &turn, (uint16_t)net.number[net.sent_fd[i]], net.reply, net.reply_len);
+            told++;
+            assert(!net.answered && !f->cache->entries);
+        }
+        while (dns_forward_handed(f))
+            ;
+        turn.now += 1000000;
+        net.sents = 0;
+        net.reply_len = 0;
+    }
+    assert(f->count.questions == told && f->count.ignored > told / 2);
+    gone(f);
+}
+
+static int of_the_system(void *ctx, void *out, size_t len) { return getrandom(out, len, 0) == (ssize_t)len ? 0 : -EIO; }
+
+/* F8: ids are as even as they should be, and what a child draws is not what its parent had in store. */
+static void what_is_drawn_is_even_and_no_child_repeats_its_parent(void)
+{
+    static uint32_t seen[256];
+    dns_forward_calls system = calls;
+    system.random = of_the_system;
+    dns_forward *f = made("", 1, 1);
+    f->calls = &system;
+    uint16_t drawn[32], theirs[2][32];
+    for (unsigned i = 0; i < 1000000; i++) {
+        assert(!dns_forward_draw(f, drawn, 2));
+        seen[drawn[0] >> 8]++;
+    }
+    double chi = 0;
+    for (unsigned i = 0; i < 256; i++)
+        chi += (seen[i] - 1e6 / 256) * (seen[i] - 1e6 / 256) / (1e6 / 256);
+    assert(chi > 130 && chi < 420); /* 255 degrees: 7 deviations either way */
+    for (int child = 0; child < 2; child++) {
+        int ends[2];
+        assert(!pipe(ends));
+        pid_t pid = fork();
+        if (!pid)
+            _exit(dns_forward_draw(f, drawn, sizeof drawn) || write(ends[1], drawn, sizeof drawn) != sizeof drawn);
+        assert(pid > 0 && read(ends[0], theirs[child], sizeof drawn) == sizeof drawn && waitpid(pid, NULL, 0) == pid);
+        close(ends[0]);
+        close(ends[1]);
+    }
+    assert(!dns_forward_draw(f, drawn, sizeof drawn));
+    assert(memcmp(theirs[0], theirs[1], sizeof drawn) && memcmp(theirs[0], drawn, sizeof drawn) &&
+           memcmp(theirs[1], drawn, sizeof drawn));
+    f->calls = &calls;
+    gone(f);
+}
+
+/* F9: who knows ports of four workers learns nothing about whose the next ones are. */
+static void a_port_does_not_tell_which_worker_asked(void)
+{
+    enum { WORKERS = 4, EACH = 10000, PARTS = 64 };
+    static uint32_t known[PARTS][WORKERS], low = 65535;
+    unsigned right = 0, asked = 0;
+    dns_forward_calls system = calls;
+    system.random = of_the_system;
+    for (int guess = 0; guess < 2; guess++) {
+        for (unsigned worker = 0; worker < WORKERS; worker++) {
+            dns_forward *f = made("", 1, 1);
+            f->calls = &system;
+            for (unsigned i = 0; i < EACH; i++) {
+                net.opened = 0;
+                ask(f, i);
+                dns_forward_hand(f, f->active[0], DNS_HANDED_ODD, 0);
+                while (dns_forward_handed(f))
+                    ;
+                f->outs = 0;
+                if (!net.opened) {
+                    turn.now += DNS_FORWARD_AGE + 1; /* every question gets a port of its own */
+                    continue;
+                }
+                unsigned part = net.ports[0] * PARTS / 65536, best = 0;
+                low = net.ports[0] < low ? net.ports[0] : low;
+                turn.now += DNS_FORWARD_AGE + 1;
+                if (!guess) {
+                    known[part][worker]++;
+                    continue;
+                }
+                for (unsigned other = 1; other < WORKERS; other++)
+                    best = known[part][other] > known[part][best] ? other : best;
+                right += best == worker;
+                asked++;
+            }
+            net.closed = net.opened = 0;
+            f->calls = &calls;
+            dns_cache *cache = f->cache;
+            dns_forward_free(f);
+            dns_cache_free(cache);
+        }
+    }
+    assert(asked > WORKERS * EACH / 2 && low >= 1024);
+    assert(right < asked * 0.265); /* chance, one in a hundred, and three deviations of so many */
+}
+
 static void garbage_is_waited_through(void)
 {
     dns_forward *f = made("", 1, 1);
@@ -429,6 +544,9 @@ int main(void)
     a_question_goes_out_and_its_reply_comes_back_and_is_kept();
     equal_questions_are_one_and_the_oldest_of_too_many_is_dropped();
     a_wrong_field_is_never_taken();
+    forgeries_by_the_hundred_thousand_are_not_taken();
+    what_is_drawn_is_even_and_no_child_repeats_its_parent();
+    a_port_does_not_tell_which_worker_asked();
     garbage_is_waited_through();
     what_is_odd_is_the_owners();
     what_is_too_long_is_asked_again_by_tcp();

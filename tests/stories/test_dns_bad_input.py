@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import random
+import resource
 import socket
 import struct
 import time
@@ -216,3 +219,205 @@ def test_e7_a_cookie_that_is_replayed_from_another_address_is_not_good(serve, na
     forged = bytearray(mine)
     forged[-1] ^= 1
     assert cookie_from("127.0.0.1", bytes(forged)) not in (bytes(forged), mine[:8])
+
+
+# -- M1, E6: options
+
+
+@pytest.mark.parametrize("options", [0, 1, 99, 100, 101, 1000, 16_000])
+def test_m1_lists_of_options_are_read_up_to_a_hundred_by_c_and_python_alike(serve, options):
+    rng = random.Random(options)
+    listed = b"".join(
+        edns.option(rng.choice((3, 8, 10, 11, 12, 15, 65001)), b"12345678")
+        if options <= 101
+        else b"\xfd\xe9\0\0"
+        for _ in range(options)
+    )
+    plain = ask("www.example.test", "A", id=5).encode()
+    packet = plain[:-2] + len(listed).to_bytes(2, "big") + listed
+    for make in SERVERS.values():
+        reply = Message.parse(make()(packet))
+        assert reply.rcode == (0 if options <= 100 else rrtypes.FORMERR)
+        assert reply.udp_size and len(reply.options) <= 3  # each known one is answered once, if at all
+    assert cost(parse_query, packet) < 0.02
+    _, running = serve()
+    with socket.create_connection(("127.0.0.1", running.address.port), timeout=10) as stream:
+        stream.sendall(len(packet).to_bytes(2, "big") + packet)
+        size = int.from_bytes(stream.recv(2, socket.MSG_WAITALL), "big")
+        assert stream.recv(size, socket.MSG_WAITALL)[3] & 15 == (0 if options <= 100 else rrtypes.FORMERR)
+
+
+# -- Q2, M4, T2: lengths over a stream
+
+
+@BOTH
+def test_t2_a_stream_may_split_its_messages_anywhere_and_lie_only_to_itself(serve, native):
+    _, running = serve(native=native)
+    to = ("127.0.0.1", running.address.port)
+    question = ask("www.example.test", "A", id=7).encode()
+    framed = len(question).to_bytes(2, "big") + question
+    for at in range(1, len(framed), 3):
+        with socket.create_connection(to, timeout=10) as stream:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stream.sendall(framed[:at])
+            stream.sendall(framed[at:] + framed)
+            for _ in range(2):
+                size = int.from_bytes(stream.recv(2, socket.MSG_WAITALL), "big")
+                assert stream.recv(size, socket.MSG_WAITALL)[:2] == b"\0\7"
+    for lie in (b"\0\0", b"\0\1x", b"\0\x0b" + bytes(11)):
+        with socket.create_connection(to, timeout=10) as stream:
+            stream.sendall(lie)
+            assert stream.recv(100) == b""
+    with socket.create_connection(to, timeout=10) as stream:
+        whole = question + bytes(65_535 - len(question))
+        stream.sendall(b"\xff\xff" + whole)
+        size = int.from_bytes(stream.recv(2, socket.MSG_WAITALL), "big")
+        assert stream.recv(size, socket.MSG_WAITALL)[3] & 15 == rrtypes.FORMERR
+
+
+# -- X1, X5, X7: strangers
+
+
+@BOTH
+@pytest.mark.parametrize("carrier", ["udp", "tcp", "tls", "https"])
+def test_x1_strangers_get_no_transfer_and_change_nothing_by_any_opcode_and_transport(native, carrier):
+    transfers = ours.Transfers()
+    copy = transfers.secondary("copy.test", [("192.0.2.53", None)])
+    transfers.allow("example.test", [("192.0.2.54", None)])
+    service = ours.Service(
+        ours.Zone.from_text(ZONE, ORIGIN), *transfers.steps(), transfers=transfers, limit=None, native=native
+    )
+    service.stages()
+
+    def said(packet: bytes, host: str) -> list[Message]:
+        octets = service.half.answer(packet, Address(host, 4000), carrier) if service.half else None
+        if isinstance(octets, int):
+            return []
+        if octets is not None:
+            return [Message.parse(octets)]
+
+        async def all_of() -> list[bytes]:
+            return [reply async for reply in service.replies(packet, Address(host, 4000), carrier)]
+
+        return [Message.parse(octets) for octets in asyncio.run(all_of())]
+
+    for host in ("127.0.0.1", "192.0.2.53", "198.51.100.1", "2001:db8::1"):
+        for qtype in ("AXFR", "IXFR"):
+            question = ask("example.test", qtype, rd=False)
+            if qtype == "IXFR":
+                question.add(question.authority, [ours.Zone.from_text(ZONE, ORIGIN).soa])
+            assert [(m.rcode, m.answer) for m in said(question.encode(), host)] == [(rrtypes.REFUSED, [])]
+        update = ask("example.test", "SOA", rd=False)
+        update.flags = 5 << 11
+        assert [m.rcode for m in said(update.encode(), host)] == [rrtypes.REFUSED]
+        for zone in ("copy.test", "example.test"):
+            notify = ask(zone, "SOA", rd=False, size=0)
+            notify.flags = 4 << 11 | 0x0400
+            trusted = zone == "copy.test" and host == "192.0.2.53"
+            assert [m.rcode for m in said(notify.encode(), host)] == [0 if trusted else rrtypes.REFUSED]
+            assert copy.hurry.is_set() == trusted
+            copy.hurry.clear()
+    assert transfers.counters["out"] == 0 and copy.zone.soa is None
+
+
+# -- 3.3: bombs
+
+
+BOMBS = {
+    "too many from $GENERATE": "$GENERATE 0-999999999 n$ A 192.0.2.1\n",
+    "one RRset too large": "".join(f"big 60 TXT {n}\n" for n in range(50_000)),
+    "a name with too many types": "".join(f"many 60 TYPE{n} \\# 0\n" for n in range(1000, 1200)),
+    "parentheses never closed": "x 60 TXT (" + " a\n" * 200_000,
+    "parentheses in parentheses": "x 60 TXT " + "(" * 100_000 + ")" * 100_000 + "\n",
+    "a quoted string never closed": 'x 60 TXT "' + "a" * 3_000_000,
+    "a name of many labels": "a." * 500_000 + " 60 A 192.0.2.1\n",
+    "a long word": "x 60 A " + "9" * 3_000_000 + "\n",
+    "octets of RFC 3597 that are not there": "x 60 TYPE999 \\# 65535 00\n",
+    "an $ORIGIN that grows": "$ORIGIN a\n" * 10_000 + "x 60 A 192.0.2.1\n",
+    "a $TTL out of range": "$TTL 99999999999w\n",
+    "backslashes": "x 60 TXT " + "\\" * 1_000_001 + "\n",
+    "nul octets": "\0" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_3_3_a_zone_file_that_is_a_bomb_is_refused_soon_and_in_little_memory(bomb):
+    text = ZONE + BOMBS[bomb]
+    before = time.process_time()
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError) as refused:
+            ours.Zone.from_text(text, ORIGIN)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - before < 20 and len(str(refused.value)) < 4000
+    assert peak < 10 * len(text) + (64 << 20)  # what the limits let in of the honest part
+
+
+def test_3_3_a_zone_with_very_many_warnings_is_read_in_time_and_keeps_some():
+    again = "".join(f"n{n % 10} 60 A 192.0.2.1\n" for n in range(20_000))
+    times = []
+    for count in (1, 4):
+        before = time.process_time()
+        zone = ours.Zone.from_text(ZONE + again * count, ORIGIN)
+        times.append(time.process_time() - before)
+    assert times[1] < 12 * times[0]  # not its square
+    assert len(zone.warnings) == 1001 and "78990 more warnings" in str(zone.warnings[-1])
+
+
+# -- C8: random labels
+
+
+def test_c8_a_flood_of_random_labels_makes_a_zones_server_grow_by_nothing():
+    service = ours.Service(ours.Zone.from_text(ZONE, ORIGIN), limit=None)
+    service.stages()
+    client, rng = Address("192.0.2.9", 4000), random.Random(1)
+    questions = [ask(f"{rng.getrandbits(64):x}.example.test", "A").encode() for _ in range(2000)]
+
+    def resident() -> int:
+        with open("/proc/self/statm") as told:
+            return int(told.read().split()[1]) * resource.getpagesize()
+
+    for round_ in range(12):
+        if round_ == 2:
+            before = resident()
+        for question in questions:
+            assert service.half.answer(question, client, "udp")[3] & 15 == 3
+    assert resident() - before < 1 << 20
+
+
+# -- handlers
+
+
+def test_one_poisoned_question_in_a_hundred_costs_the_others_nothing(server):
+    service = ours.Service(limit=None)
+
+    @service.answers("*.mixed.test", "A", timeout=0.2)
+    async def mixed(q):
+        word = q.labels[0].partition("-")[0]
+        if word == "raises":
+            raise RuntimeError("poison")
+        if word == "hangs":
+            await asyncio.sleep(60)
+        return {"nonsense": object(), "nothing": None}.get(word, ours.A("192.0.2.1"))
+
+    running = server(service)
+    poison = ("raises", "hangs", "nonsense", "nothing")
+    got: dict[int, int] = {}
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(20)
+        client.connect(running.address.sockaddr())
+        for number in range(2000):
+            word = poison[number // 100 % 4] if number % 100 == 7 else "good"
+            client.send(ask(f"{word}-{number}.mixed.test", "A", id=number).encode())
+            if number % 50 == 49:  # no more on the way than a socket holds
+                for _ in range(50 - (number // 100 % 4 == 1 and 0 <= number % 100 - 7 < 50)):
+                    data = client.recv(4096)
+                    got[int.from_bytes(data[:2], "big")] = data[3] & 15
+        while len(got) < 2000:
+            data = client.recv(4096)
+            got[int.from_bytes(data[:2], "big")] = data[3] & 15
+    assert {n for n, rcode in got.items() if rcode == rrtypes.SERVFAIL} == set(range(7, 2000, 100))
+    assert all(rcode in (0, rrtypes.SERVFAIL) for rcode in got.values())
+    assert running.counters["handler_failed"] == 20

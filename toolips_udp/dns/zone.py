@@ -17,6 +17,8 @@ from ..errors import FormatError
 from . import names, rdata, rrtypes
 
 Node = dict[int, "RRset"]
+MOST_TEXT = 400
+"""Characters of a finding; what is longer, as of a file that is no zone, has its middle left out."""
 
 
 class RRset:
@@ -51,7 +53,7 @@ class Problem:
     __slots__ = ("column", "error", "file", "line", "text")
 
     def __init__(self, text: str, file: str = "", line: int = 0, column: int = 0, error: bool = True) -> None:
-        self.text = text
+        self.text = text if len(text) <= MOST_TEXT else f"{text[: MOST_TEXT - 100]} ... {text[-90:]}"
         self.file = file
         self.line = line
         self.column = column

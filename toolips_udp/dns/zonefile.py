@@ -24,6 +24,8 @@ from .zone import Problem, RRset, Zone, ZoneError
 MOST_INCLUDES = 8
 MOST_GENERATED = 65_536
 MOST_PROBLEMS = 100
+"""Errors after which reading stops."""
+MOST_WARNINGS = 1000
 MOST_RECORDS_PER_RRSET = 100
 MOST_TYPES_PER_NAME = 100
 _NAME_CACHE = 65_536
@@ -61,6 +63,7 @@ class Reader:
         self.file_names = [file]
         self.nodes: dict[bytes, dict[int, RRset]] = {}
         self.problems: list[Problem] = []
+        self.errors = self.unsaid = 0
         self.records = 0
         self.ttl: int | None = None
         self.last_ttl: int | None = None
@@ -85,6 +88,8 @@ class Reader:
         finally:
             if running:
                 gc.enable()
+        if self.unsaid:
+            self.problems.append(Problem(f"{self.unsaid} more warnings.", self.file, error=False))
         check(zone, self.problems, self.where)
         if strict:
             for problem in self.problems:
@@ -113,7 +118,7 @@ class Reader:
                 text = (
                     f"{names.to_text(rrset.owner)} is outside the zone {names.to_text(given)} and is ignored."
                 )
-                self.problems.append(Problem(text, file, line, error=False))
+                self.found(Problem(text, file, line, error=False))
         zone = Zone(self.nodes[apex][rrtypes.SOA].owner if rrtypes.SOA in self.nodes.get(apex, {}) else given)
         zone.nodes = nodes = self.nodes
         nodes.setdefault(apex, {})
@@ -125,8 +130,17 @@ class Reader:
     # -- findings
 
     def problem(self, text: str, line: int = 0, column: int = 0, error: bool = True) -> None:
-        self.problems.append(Problem(text, self.file, line, column, error))
-        if len(self.problems) >= MOST_PROBLEMS and sum(p.error for p in self.problems) >= MOST_PROBLEMS:
+        self.found(Problem(text, self.file, line, column, error))
+
+    def found(self, problem: Problem) -> None:
+        """Keep a finding: of errors as many as are told, of warnings so many and how many more there were."""
+        if problem.error:
+            self.errors += 1
+        elif len(self.problems) - self.errors >= MOST_WARNINGS:
+            self.unsaid += 1
+            return
+        self.problems.append(problem)
+        if self.errors >= MOST_PROBLEMS:
             raise ZoneError(self.problems)
 
     # -- lines
@@ -138,6 +152,8 @@ class Reader:
             line = lines[at]
             at += 1
             try:
+                if len(line) > MOST_OCTETS:
+                    raise FormatError(f"a line of {len(line)} octets: expected at most {MOST_OCTETS}.")
                 if SPECIAL(line):
                     at = self.special(lines, at)
                     continue

@@ -386,3 +386,75 @@ def test_policies_order_the_upstreams():
     with pytest.raises(FormatError):
         Group(ups, "best")
     assert rrtypes.A == 1
+
+
+def test_ede_22_names_the_server_in_23_and_13_says_that_it_is_remembered(dns_net):
+    upstream = dns_net.authority("example.org")
+    upstream.refusing = True
+    client = dns_net.serve(dns.Service(dns.Forward(upstream)))
+    said = client.ask("a.example.org").octets
+    assert b"\0\x0f\0\2\0\x16" in said and b"\0\x17" + str(upstream).encode() in said
+    assert b"\0\x0f\0\2\0\x0d" in client.ask("a.example.org").octets
+
+
+def test_f3_timeouts_follow_the_round_trip_and_a_question_is_sent_three_times(dns_net, clock):
+    upstream = Upstream("192.0.2.1")
+    for rtt, least, most in ((0.001, 0.05, 0.05), (0.1, 0.2, 0.41), (3.0, 1.0, 1.0)):
+        upstream.rtt = None
+        for _ in range(100):
+            upstream.answered(rtt)
+        assert least <= upstream.timeout <= most
+    silent = dns_net.authority("example.org")
+    silent.silent = True
+    client = dns_net.serve(dns.Service(dns.Forward(silent)))
+    assert client.ask("www.example.org").rcode == "SERVFAIL"
+    assert [transport for transport, _ in silent.seen] == ["udp"] * 3
+
+
+def test_f6_a_server_that_wants_a_cookie_gets_it_and_else_is_asked_over_tcp(dns_net):
+    upstream = dns_net.authority("example.org", "*.a 60 A 192.0.2.1")
+    rolled = [b"S" * 16]
+
+    def wants(packet, transport):
+        query = Message.parse(packet)
+        cookie = query.options.get(edns.COOKIE, b"")
+        if transport == "tcp" or cookie[8:] == rolled[0]:
+            return upstream.answer(packet, transport)
+        reply = Message(
+            id=query.id, flags=0x8000, rcode=rrtypes.BADCOOKIE, question=list(query.question), udp_size=1232
+        )
+        reply.options = {edns.COOKIE: cookie[:8] + rolled[0]}
+        return [reply.encode()]
+
+    upstream.respond = wants
+    client = dns_net.serve(dns.Service(dns.Forward(upstream)))
+    assert client.ask("1.a.example.org").data == ["192.0.2.1"]
+    assert client.ask("2.a.example.org").data == ["192.0.2.1"]
+    assert [transport for transport, _ in upstream.seen] == ["udp"] * 3  # with the cookie from the second on
+    mine = {Message.parse(packet).options[edns.COOKIE][:8] for _, packet in upstream.seen}
+    assert len(mine) == 1
+    other = dns_net.authority("example.org", "*.a 60 A 192.0.2.1")
+    upstream.respond = lambda packet, transport: upstream.answer(packet, transport)
+    other.respond = lambda packet, transport: (
+        other.answer(packet, transport)
+        if transport == "tcp"
+        else [
+            Message(
+                id=Message.parse(packet).id, flags=0x8000, rcode=rrtypes.BADCOOKIE,
+                question=list(Message.parse(packet).question), udp_size=1232,
+            ).encode()
+        ]
+    )  # fmt: skip
+    stubborn = dns_net.serve(dns.Service(dns.Forward(other)))
+    assert stubborn.ask("3.a.example.org").data == ["192.0.2.1"]
+    assert [transport for transport, _ in other.seen] == ["udp", "udp", "tcp"]
+    assert Message.parse(other.seen[0][1]).options[edns.COOKIE] not in mine  # one for each server
+
+
+def test_f7_a_clients_subnet_is_never_passed_on(dns_net):
+    upstream = dns_net.authority("example.org", "www 60 A 192.0.2.1")
+    for ecs in (False, True):
+        client = dns_net.serve(dns.Service(dns.Forward(upstream), ecs=ecs))
+        option = b"\0\1\x18\0\xc0\0\2"
+        assert client.ask("www.example.org", options={edns.ECS: option, 65001: b"x"}).data == ["192.0.2.1"]
+    assert [set(Message.parse(packet).options) for _, packet in upstream.seen] == [{edns.COOKIE}] * 2

@@ -261,6 +261,53 @@ def test_x5_notify_is_believed_only_from_primaries():
     assert good.rcode == 0 and good.aa and good.opcode == 4 and copy.hurry.is_set()
 
 
+def test_x5_a_notify_that_nobody_answers_is_sent_five_times_ever_more_slowly(monkeypatch):
+    from toolips_udp.dns import secondary
+
+    waits, packets = [], set()
+
+    async def nobody(packet, to, timeout):
+        waits.append(timeout)
+        packets.add(packet)
+
+    monkeypatch.setattr(secondary, "exchange", nobody)
+    out = ours.Transfers()
+    asyncio.run(out._notify(ours.Zone.from_text(text(1)), Address("192.0.2.53", 53)))
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0] and len(packets) == 1 and out.counters["notified"] == 0
+
+
+def test_x4_a_zone_that_does_not_fit_its_own_digest_is_not_taken(server, eventually):
+    from toolips_udp.dns import zonemd
+
+    def version(serial, digest=b""):
+        zone = ours.Zone.from_text(text(serial, f"v 60 TXT {serial}\n"))
+        data = zonemd.record(zone)
+        zone.add(zone.origin, zonemd.ZONEMD, 60, data[:6] + (digest or data[6:]))
+        return zone
+
+    out, into = ours.Transfers(), ours.Transfers()
+    out.allow("e.test", [("127.0.0.1", None)])
+    served = ours.Service(version(1), transfers=out)
+    primary = server(served, mode=(UDP, TCP))
+    copy = into.secondary("e.test", [(f"127.0.0.1:{primary.address.port}", None)])
+    server(ours.Service(*into.steps(), transfers=into), mode=(UDP, TCP))
+    eventually(lambda: copy.zone.serial == 1, within=10)
+
+    def now_serves(zone):
+        before = served.steps[0].zones
+        served.steps[0].zones = type(before)([zone])
+        out.changed(zone, next(iter(before)))
+        if served.half is not None:
+            served.half.refresh()
+        copy.check_soon()
+
+    now_serves(version(2, b"x" * 48))
+    eventually(lambda: copy.counters["failed"] >= 1, within=10)
+    assert "ZONEMD" in copy.last_error and copy.zone.serial == 1
+    now_serves(version(3))
+    eventually(lambda: copy.zone.serial == 3, within=10)
+
+
 # -- TSIG
 
 
