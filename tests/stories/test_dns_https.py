@@ -172,6 +172,49 @@ def test_t4_over_a_hundred_resets_in_ten_seconds_close_the_connection(https, bro
     eventually(lambda: running.counters["limited"] == 1)
 
 
+def test_t4_resets_that_a_client_makes_us_send_count_too(https, browser, eventually):
+    address, running = https()
+    client = browser(address)
+    client.exchange(body=question())
+    for _ in range(150):  # CVE-2025-8671: a request that has ended, and then data for it
+        stream = client.send(body=question())
+        client.flush()
+        client.sock.sendall(bytes((0, 0, 1, 0, 0)) + stream.to_bytes(4, "big") + b"x")
+        client.sock.settimeout(0.01)
+        try:
+            client.hear()
+        except TimeoutError:
+            pass
+        client.sock.settimeout(5)
+        if client.over:
+            break
+    while client.hear():
+        pass
+    eventually(lambda: running.counters["limited"] == 1)
+
+
+def test_t4_a_client_that_takes_no_answer_is_cut_though_it_keeps_talking(
+    https, browser, eventually, monkeypatch
+):
+    monkeypatch.setattr("toolips_udp.dns.https.REQUEST", 0.5)
+    address, running = https()
+    client = browser(address)
+    client.h2.update_settings({4: 0})  # INITIAL_WINDOW_SIZE: not one octet of a body
+    client.send(body=question())
+    client.flush()
+
+    def cut():
+        try:
+            client.h2.ping(bytes(8))
+            client.flush()
+            return not client.hear()
+        except OSError:
+            return True
+
+    eventually(cut)
+    eventually(lambda: running.counters["stale"] == 1)
+
+
 def frame(kind, size=0):
     return size.to_bytes(3, "big") + bytes((kind,)) + bytes(5) + bytes(size)
 

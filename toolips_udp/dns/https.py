@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import missing_extra
 from ..servers.tcp import TCPMode
-from ..transports.stream import LIMITED, MALFORMED
+from ..transports.stream import LIMITED, MALFORMED, STALE
 from .asgi import asgi
 from .listeners import Encrypted
 from .resets import Resets
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("toolips_udp.dns")
 
 IDLE = 30.0
+REQUEST = 30.0
+"""Seconds for one question, until its answer is taken."""
 LIMITS = {"max_connections": 300, "max_per_address": 8, "idle_timeout": IDLE}
 MOST_STREAMS = 100
 MOST_HEADERS = 16_384
@@ -129,12 +131,19 @@ class Visit:
             self._waits(False)
 
     async def _app(self, *given: Any) -> None:
-        await self.mode.app(*given)  # of this moment: a reload in place brings another
+        """One request, until the client has its answer; one that does not take it holds the connection no longer."""
+        try:
+            async with asyncio.timeout(REQUEST):
+                await self.mode.app(*given)  # of this moment: a reload in place brings another
+        except TimeoutError:
+            self.c.drop(STALE)
 
     async def _send(self, event: Any) -> None:
         """What hypercorn says."""
         kind = type(event).__name__
         if kind == "RawData":
+            if self.is_h2 and self.resets.too_many(event.data, self.loop.time(), sent=True):
+                self.c.drop(LIMITED)
             async with self.writing:
                 self.c.write(event.data)
                 await self.c.drain()
