@@ -93,3 +93,58 @@ def test_a_kicked_browser_is_told_the_code_and_sequenced_messages_keep_the_newes
             assert ended.value.rcvd.code == 4031
 
     run(game, story)
+
+
+def test_b31_a_page_of_another_site_does_not_get_in():
+    game, seen = Game(Enet(), WebSocket("/play")), []
+    game.on_join(lambda peer: seen.append(peer))
+
+    async def story(server, url):
+        with pytest.raises(Exception, match="403"):
+            await websockets.connect(url, origin="https://evil.example")
+        async with websockets.connect(url, origin=url.replace("ws:", "http:").removesuffix("/play")) as page:
+            await page.send(b"\0\0mine")
+            while not seen:
+                await asyncio.sleep(0.01)
+
+    run(game, story)
+    assert len(seen) == 1
+
+
+def test_b31_a_page_that_never_reads_is_slow_and_delays_nobody():
+    game, left = Game(Enet(), WebSocket("/play")), []
+    game.on_leave(lambda peer, leave: left.append(leave.word))
+
+    @game.on_message
+    def flood(peer, m):
+        if peer.transport == "enet":
+            peer.send(m.data)
+            return
+        while peer.send(bytes(60_000)):
+            pass
+
+    async def story(server, url):
+        async with websockets.connect(url, max_queue=1) as page, Client(server.address) as me:
+            await page.send(b"\0\0flood")
+            while not left:
+                me.send(b"still there?")
+                assert (await me.receive(2)).data == b"still there?"
+        assert left[0] == "slow"
+
+    run(game, story)
+
+
+def test_b31_pings_without_end_are_answered_and_make_no_message():
+    game, seen = Game(Enet(), WebSocket("/play")), []
+    game.on_message(lambda peer, m: seen.append(m.data))
+
+    async def story(server, url):
+        async with websockets.connect(url) as page:
+            answers = [await page.ping() for _ in range(2000)]
+            await asyncio.gather(*answers)
+            await page.send(b"\0\0end")
+            while not seen:
+                await asyncio.sleep(0.01)
+
+    run(game, story)
+    assert seen == [b"end"]

@@ -292,7 +292,7 @@ def test_b10_acks_for_what_was_never_sent_change_nothing_and_cost_little():
         ordinary += time.process_time() - start
     after = talker.peer.stats
     assert (after.rtt, after.rtt_variance, after.in_flight_commands) == (before.rtt, before.rtt_variance, 1)
-    assert bombs < 10 * ordinary
+    assert bombs < 2 * ordinary
     future = ((wire.now // 1_000_000 + 2000) & 0xFFFF).to_bytes(2)
     talker.raw(b"\1\0\0\1\0\1" + future)
     assert talker.peer.stats.in_flight_commands == 1
