@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
+import hashlib
 import http.client
 import importlib.util
 import ipaddress
+import random
 import socket
 import ssl
 
@@ -15,8 +18,9 @@ import pytest
 from tests.conftest import free_port
 from toolips_udp import TCP, UDP
 from toolips_udp import dns as ours
+from toolips_udp.dns import pins
 from toolips_udp.dns.message import Message, ask
-from toolips_udp.errors import StartError
+from toolips_udp.errors import FormatError, StartError
 
 ZONE = "$ORIGIN e.test.\n@ 60 SOA a b 1 2 3 4 5\n@ NS a\nwww 60 A 192.0.2.1\n"
 needs_h2 = pytest.mark.skipif(
@@ -161,6 +165,46 @@ def test_f5_an_upstream_with_another_name_is_not_believed(server, encrypted, cer
     client = peer(server(ours.Service(forward)).address, timeout=8)
     reply = Message.parse(client.ask(ask("www.e.test", "A").encode()))
     assert reply.rcode == 2 and not reply.answer
+
+
+def pin_of(certificate):
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
+    with open(certificate[0], "rb") as file:
+        key = x509.load_pem_x509_certificate(file.read()).public_key()
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return base64.b64encode(hashlib.sha256(key.public_bytes(*form)).digest()).decode()
+
+
+@pytest.mark.parametrize("scheme", ["tls", pytest.param("https", marks=needs_h2)])
+def test_f5_a_pinned_key_is_believed_whoever_signed_it_and_no_other_is(
+    scheme, server, encrypted, certificate, peer
+):
+    url = f"{scheme}://127.0.0.1:{encrypted(scheme)[scheme]}"  # nobody here knows who signed its certificate
+    other = base64.b64encode(bytes(32)).decode()
+    for pin, rcode in ((pin_of(certificate), 0), (other, 2)):
+        forward = ours.Forward(f"{url}#pin-sha256={pin}")
+        client = peer(server(ours.Service(forward)).address, timeout=8)
+        reply = Message.parse(client.ask(ask("www.e.test", "A").encode()))
+        assert (reply.rcode, bool(reply.answer)) == (rcode, rcode == 0)
+    with pytest.raises(FormatError, match="44 characters"):
+        ours.Forward(f"{url}#pin-sha256=abc")
+
+
+def test_f5_what_is_no_certificate_has_no_key_and_is_no_error_of_ours(certificate):
+    with open(certificate[0]) as file:
+        der = ssl.PEM_cert_to_DER_cert(file.read())
+    whole = pins.digest_of(der)
+    assert base64.b64encode(whole).decode() == pin_of(certificate)
+    rng = random.Random(3)
+    for number in range(3000):
+        broken = bytearray(der[: rng.randrange(len(der))] if number % 2 else der)
+        for _ in range(number % 5):
+            if broken:
+                broken[rng.randrange(len(broken))] = rng.randrange(256)
+        with contextlib.suppress(FormatError):
+            assert len(pins.digest_of(bytes(broken))) == 32
 
 
 def secondary_of(url, keys=None, key=None):

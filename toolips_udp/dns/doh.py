@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import missing_extra
+from . import pins
 from .exchange import Attempt
 from .upstream import Upstream
 
@@ -73,6 +74,7 @@ class Client:
             reader, self.writer = await asyncio.open_connection(
                 address.host, address.port, ssl=self.context, server_hostname=self.upstream.name
             )
+            pins.check(self.writer, self.upstream.pin)
             self.connection = self.h2.H2Connection(
                 self.config.H2Configuration(client_side=True, header_encoding="utf-8")
             )

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from . import pins
 from .exchange import Attempt
 from .upstream import Upstream
 
@@ -138,6 +139,7 @@ class Stream:
             reader, self.writer = await asyncio.open_connection(
                 address.host, address.port, ssl=self.tls, server_hostname=name
             )
+            pins.check(self.writer, self.upstream.pin if self.tls else None)
             self.writer.writelines(self.queue)
             self.queue.clear()
             while True:
@@ -179,7 +181,9 @@ class Sockets:
 
             client = self.https.get(id(attempt.upstream))
             if client is None or client.closed:
-                client = self.https[id(attempt.upstream)] = Client(attempt.upstream, self.tls("h2"))
+                client = self.https[id(attempt.upstream)] = Client(
+                    attempt.upstream, self.tls("h2", attempt.upstream)
+                )
             close: Callable[[], Any] = client.send(attempt, report, lost)
             return close
         key = (id(attempt.upstream), attempt.transport)
@@ -191,7 +195,8 @@ class Sockets:
         if len(kept) >= STREAMS_PER_UPSTREAM:
             self.loop.call_soon(lost, "every connection is busy")
             return lambda: None
-        kept.append(Stream(attempt.upstream, self.tls("dot") if attempt.transport == "tls" else None))
+        tls = self.tls("dot", attempt.upstream) if attempt.transport == "tls" else None
+        kept.append(Stream(attempt.upstream, tls))
         return kept[-1].send(attempt, report, lost)
 
     def _udp(self, attempt: Attempt, report: Report, lost: Lost) -> Callable[[], Any]:
@@ -209,9 +214,11 @@ class Sockets:
         free = [port for port in ports if attempt.id not in port.waiting] or ports
         return self.rng.choice(free).send(attempt, report, lost)
 
-    def tls(self, alpn: str) -> ssl.SSLContext:
-        """A context that verifies the upstream's name; TLS 1.2 or later."""
+    def tls(self, alpn: str, upstream: Upstream) -> ssl.SSLContext:
+        """A context that verifies the upstream's name, or leaves its key to `pins.check`; TLS 1.2 or later."""
         context = ssl.create_default_context(cafile=self.ca)
+        if upstream.pin is not None:
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols([alpn])
         return context

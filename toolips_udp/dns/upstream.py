@@ -1,6 +1,6 @@
 """Other servers that we ask: their address, what we know of them, which to ask first (spec F1 to F3).
 
-Sans-io: time and randomness are arguments. Imports address, names, errors.
+Sans-io: time and randomness are arguments. Imports address, names, pins, errors.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ..address import Address
 from ..errors import FormatError
+from . import pins
 
 FIRST_TIMEOUT, LEAST_TIMEOUT, MOST_TIMEOUT = 0.4, 0.05, 1.0
 STREAM_TIMEOUT = 2.5
@@ -32,8 +33,9 @@ class Upstream:
 
     Written `192.0.2.1`, `192.0.2.1:5300`, `udp://...`, `tcp://...`,
     `tls://192.0.2.1#name` or `https://192.0.2.1/dns-query#name`; the host is an
-    address, the name after `#` is what its certificate must say. Anything else
-    is a `FormatError`.
+    address, the name after `#` is what its certificate must say. `#pin-sha256=...`
+    instead believes one key (the SHA-256 of its SubjectPublicKeyInfo, base64), whoever
+    signed it. Anything else is a `FormatError`.
     """
 
     def __init__(self, url: str) -> None:
@@ -51,7 +53,8 @@ class Upstream:
             raise FormatError(
                 f"upstream {url!r} has no usable address ({error}). Write an IP address."
             ) from None
-        self.name = parts.fragment or parts.hostname or ""
+        self.pin = pins.read(parts.fragment)
+        self.name = (parts.fragment if self.pin is None else "") or parts.hostname or ""
         self.path = parts.path or "/dns-query"
         self.rtt: float | None = None
         self.variance = 0.0
