@@ -52,6 +52,8 @@ REFUSED = {"clone3", "io_uring_setup", "io_uring_enter", "io_uring_register"}
 """Not on the list on purpose, and those who call them go on without."""
 CONDITIONAL = {"clone", "execve", "execveat"}
 """On the list for some: threads without new namespaces, and workers whose pool starts processes."""
+LEFT_OUT = ("--ignore=tests/stories/test_supervisor.py", "--ignore=tests/native/test_c.py")
+"""Of the suite: what gives up its rights in the test's own process, for which `--stories` is; and what is no server."""
 BIRTH = ("clone", "clone3", "fork", "vfork")
 _LINE = re.compile(r"^(\d+)\s+(<\.\.\. )?(\w+)(.*)$")
 _RESULT = re.compile(r"= (\d+)(?: |$)")
@@ -149,7 +151,7 @@ def stories(words: list[str]) -> tuple[int, Recorded]:
 
 def suite(words: list[str]) -> tuple[int, Recorded]:
     path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    chosen = words or ["-m", "not peers and not browser"]
+    chosen = words or ["-m", "not peers and not browser", *LEFT_OUT]
     # not a crash: a test that measures time may fail under strace, and what it called is recorded all the same
     command = [sys.executable, "-m", "pytest", "-q", "-p", "record_calls", "--timeout", "900", *chosen]
     code, found = trace(command, installed=False, PYTHONPATH=path)

@@ -703,6 +703,31 @@ def test_multicast_groups_are_joined(server, transport, eventually):
             server(handler(lambda c: None), multicast=[bad])
 
 
+def test_a_socket_that_systemd_only_bound_gets_its_buffer_and_its_groups(server, transport, monkeypatch):
+    from toolips_udp.servers import binding
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as fresh:
+        before = fresh.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        fresh.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * before)
+        granted = fresh.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    given = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    given.bind(("0.0.0.0", 0))
+    given.setblocking(False)
+    monkeypatch.setattr(binding.systemd, "take", lambda address, kind: given)
+    at = server(
+        handler(lambda c: c.respond("joined")),
+        ip="0.0.0.0:0",
+        multicast=["239.77.88.98@127.0.0.1"],
+        receive_buffer=2 * before,
+    )
+    assert given.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == granted
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
+        client.settimeout(10)
+        client.sendto(b"x", ("239.77.88.98", at.address.port))
+        assert client.recv(100) == b"joined"
+
+
 def test_a_wildcard_server_answers_from_the_address_that_was_asked(server, transport):
     running = server(handler(lambda c: c.respond("x")), ip="0.0.0.0:0")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

@@ -10,6 +10,7 @@ told by the system, without it the files are looked at three times per second.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import threading
@@ -72,6 +73,9 @@ def looks(over: threading.Event) -> Iterator[None]:
         while not over.wait(EVERY):
             yield
         return
+    logging.getLogger("watchfiles").setLevel(
+        logging.WARNING
+    )  # it would tell of every file, and of the log's own too
     # The system tells only what is saved once its watch stands; the look at each second finds the rest.
     watch = watchfiles.watch(
         Path.cwd(),

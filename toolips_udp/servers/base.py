@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import socket
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -23,14 +22,14 @@ from ..asking import LOOPS
 from ..errors import StartError
 from ..extensions.base import hook
 from ..journal import Journal
-from ..modes import UDP, Mode
+from ..modes import Mode
 from ..runners.threads import default_size
-from . import doors, further, pressure, systemd
+from . import doors, further, pressure
 from .announcing import Announcing
+from .binding import Binding
 from .calls import Calls
 from .duty import Duty
-from .holder import bind_error
-from .mode import MODE_CLASSES, Counts, ModeServer, load_mode
+from .mode import MODE_CLASSES, Counts, ModeServer
 from .reloading import Reloading
 from .stopping import Stopping, maybe
 from .timers import Timer, Timers
@@ -46,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["MODE_CLASSES", "Counts", "ModeServer", "Server", "Timer"]
 
 
-class Server(Announcing, Calls, Reloading, Stopping):
+class Server(Announcing, Binding, Calls, Reloading, Stopping):
     """A module that is being served. Made by `start` and `serve`.
 
     `address` is the real address of the first mode, `addresses` maps each mode to
@@ -189,55 +188,6 @@ class Server(Announcing, Calls, Reloading, Stopping):
         return []
 
     # ---- life ----
-
-    def _bind(self, modes: tuple[Mode, ...], addresses: tuple[Address, ...]) -> None:
-        """Make the sockets of all modes; with one port 0 for several modes, find a port that is free for all."""
-        shared = len(modes) > 1 and len(set(addresses)) == 1 and addresses[0].port == 0
-        for attempt in range(20):
-            port = 0
-            for mode, wanted in zip(modes, addresses, strict=True):
-                serving = self._make_mode(mode)
-                self._modes.append(serving)
-                address = Address(wanted.host, port) if shared and port else wanted
-                try:
-                    _open_socket(serving, mode, address)
-                except OSError as error:
-                    self._unbind()
-                    if shared and port and attempt < 19:
-                        break  # the port is free for the first mode only: try another
-                    raise bind_error(mode, address, error) from error
-                except BaseException:
-                    self._unbind()
-                    raise
-                port = port or serving.address.port
-            else:
-                break
-        try:
-            self._bind_further()
-        except BaseException:
-            self._unbind()
-            raise
-
-    def _bind_further(self) -> None:
-        """The sockets of the addresses that extensions bring."""
-        for listen in further.brought(self.manifest):
-            serving = further.made(listen, self._make_further(listen))
-            self._modes.append(serving)
-            try:
-                _open_socket(serving, listen.mode, listen.address)
-            except OSError as error:
-                raise bind_error(listen.mode, listen.address, error) from error
-
-    def _make_mode(self, mode: Mode) -> ModeServer:
-        return load_mode(mode)(self)
-
-    def _make_further(self, listen: further.Listen) -> ModeServer:
-        return listen.make(self)
-
-    def _unbind(self) -> None:
-        for mode in self._modes:
-            mode.close()
-        self._modes.clear()
 
     def run_in_thread(self) -> Server:
         """Serve on a loop in a thread of its own; returns when it serves. What the start raises is raised here."""
@@ -412,15 +362,6 @@ class Server(Announcing, Calls, Reloading, Stopping):
     def _pin(self) -> None:
         if self.settings.pin:
             pin_to(self.settings.pin[0])
-
-
-def _open_socket(serving: ModeServer, mode: Mode, address: Address) -> None:
-    """The socket that systemd gave for this address, or else a new one."""
-    given = systemd.take(address, socket.SOCK_DGRAM if mode is UDP else socket.SOCK_STREAM)
-    if given is not None:
-        serving.adopt(given)
-    else:
-        serving.bind(address)
 
 
 def pin_to(core: int) -> None:

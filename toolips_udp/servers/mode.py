@@ -64,6 +64,10 @@ class ModeServer:
         """Instead of `bind`: serve a bound socket that was made elsewhere; set `self.address`."""
         raise NotImplementedError
 
+    def take(self, sock: socket.socket) -> None:
+        """Instead of `bind`: serve a socket of systemd, which only bound it."""
+        self.adopt(sock)
+
     async def open(self) -> None:
         """Begin to serve."""
         raise NotImplementedError

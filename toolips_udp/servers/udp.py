@@ -70,12 +70,16 @@ class UDPMode(ModeServer):
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.server.settings.receive_buffer)
             sock.bind(address.sockaddr())
-            for group in [] if self.name else self.server.settings.multicast:
-                join(sock, group)
-            self.adopt(sock)
+            self.take(sock)
         except BaseException:
             sock.close()
             raise
+
+    def take(self, sock: socket.socket) -> None:
+        """Serve a socket that is bound, and nothing more."""
+        for group in [] if self.name else self.server.settings.multicast:
+            join(sock, group)
+        self.adopt(sock)
 
     def adopt(self, sock: socket.socket) -> None:
         """Serve a socket that was made elsewhere: inherited, from systemd, or from a supervisor."""
@@ -84,6 +88,13 @@ class UDPMode(ModeServer):
         self.sock = sock
         self.address = Address.of(sock.getsockname())
         self.receive_buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        asked = self.server.settings.receive_buffer
+        if (
+            self.receive_buffer < asked and self.detail != "memory"
+        ):  # made by somebody who did not ask for as much
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, asked)
+            self.receive_buffer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
 
     def _choose_transport(self) -> None:
         self._transport = transports.choose(self.server.settings.transport)

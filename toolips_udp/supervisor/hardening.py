@@ -104,7 +104,7 @@ def harden(*, exec_allowed: bool, readable: Iterable[str] = ("/",), writable: It
         return Hardened(["no layer of harden=True exists on this system"], -1)
     if _prctl(_PR_SET_NO_NEW_PRIVS, 1) != 0:
         missing.append("no_new_privs is not there")
-    _prctl(_PR_SET_DUMPABLE, 0)  # no core file with secrets in it, and nobody else of this user reads our memory
+    _prctl(_PR_SET_DUMPABLE, 0)  # no core file with secrets in it, and no other process reads our memory
     _drop_capabilities()
     why = _restrict_files(readable, writable)
     if why:

@@ -73,6 +73,11 @@ class GroupMode(ModeServer):
         self.sockets = [sock] * self.server.workers
         self.address = Address.of(sock.getsockname())
 
+    def take(self, sock: socket.socket) -> None:
+        """The same, and its multicast groups."""
+        self.adopt(sock)
+        self._join(self.server.settings.multicast)
+
     async def open(self) -> None:
         """Nothing: workers read."""
 

@@ -37,7 +37,7 @@ from ..address import Address
 from ..counters import SIZE, WORDS
 from . import proxied
 from .spare import Spare
-from .stream_limits import StreamLimits, is_loopback, place_of
+from .stream_limits import StreamLimits, is_loopback, keep_alive, place_of
 
 log = logging.getLogger("toolips_udp.stream")
 
@@ -114,7 +114,7 @@ class Listener:
         self.limits = limits or StreamLimits()
         self.counters: MutableSequence[int] = array("Q", bytes(8 * SIZE)) if counters is None else counters
         self.tls = tls
-        self.address = address_of(sock)
+        self.address = Address.of(sock.getsockname())
         self.in_flight = 0
         self.draining = False
         self.hears_newcomers = False
@@ -394,16 +394,3 @@ class Listener:
         for c in list(self.connections):
             c.tick(period)
         self._sweep_later()
-
-
-def address_of(sock: socket.socket) -> Address:
-    """The local address of a bound socket."""
-    return Address.of(sock.getsockname())
-
-
-def keep_alive(sock: socket.socket) -> None:
-    """Find out within two minutes that a silent peer is gone. Accepted sockets inherit it."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
-        if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
