@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 
+import pytest
+
 from toolips_udp import HTTP, UDP, handler, messages, request, serve
 from toolips_udp.game import Client, Game
 
@@ -34,6 +36,14 @@ def test_plain_handlers_and_messages_share_one_port():
     with serve(UDP, desk(echo=echo), "127.0.0.1:0") as server:
         run(adds(server.address))
         assert request("still here", server.address) == b"still here"
+
+
+@pytest.mark.parametrize("core", ["native", "pure"])
+def test_a_wildcard_bind_answers_from_the_address_that_was_asked(core, monkeypatch):
+    if core == "pure":
+        monkeypatch.setenv("TOOLIPS_UDP_PURE", "1")
+    with serve(UDP, desk(), "0.0.0.0:0") as server:
+        run(adds(f"127.0.0.77:{server.address.port}"))
 
 
 def test_messages_alone_need_no_handler_and_serve_again_after_a_stop():

@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from ..connections.udp import UDPConnection
 from ..counters import DROPS
 from ..errors import StartError
 from ..extensions.base import Extension
 from ..peers.delivery import Delivery
+from ..peers.drive import Drive
 from ..peers.enet import Enet, caps_of
 from ..peers.peer import AT_ONCE, CODE_OF, Leave, Peer, Refuse
 from ..peers.typed import TypedMessages, encode
@@ -121,9 +121,7 @@ class Game(Extension):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._staged = False
-        self._asked_at: dict[Any, Any] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self.drive = Drive(self, 2 * max_peers)
         self._now: Callable[[], int] = time.monotonic_ns
 
     # ---- decorators ----
@@ -271,7 +269,8 @@ class Game(Extension):
         self.server = server
         self._thread = threading.get_ident()
         loop = self._loop = asyncio.get_running_loop()
-        self._now = getattr(loop, "nanoseconds", time.monotonic_ns)
+        self.drive.begin(server)
+        self._now = self.drive.clock
         self.agenda.begin()
         dice = getattr(server, "random", None)
         secret = dice.randbytes(16) if dice is not None else os.urandom(16)
@@ -300,24 +299,13 @@ class Game(Extension):
 
     def stages(self) -> list[Any]:
         """The ENet host, when it is the native one."""
-        if not hasattr(self.host, "__tudp_stage__"):
-            return []
-        self._staged = True
-        return [self.host]
+        return self.drive.stages()
 
     def route(self, c: Any) -> Any:
         """Where no native stage runs, packets come here: False when the host took it, or the word of its end."""
-        if self._staged or not isinstance(c, UDPConnection):
-            return None
-        failed = self.host.messages_failed
-        local = getattr(c, "local", None)
-        if local is not None:  # a wildcard bind: answers leave from where they were asked
-            if len(self._asked_at) >= 2 * self._settings["max_peers"]:
-                self._asked_at = {a: at for a, at in self._asked_at.items() if self.host.knows(a)}
-            self._asked_at[c.address] = local
-        word = self.host.receive(self._now(), c.address, c.packet)
-        self._pump()
-        if word == "passed":
+        failed = 0 if self.host is None else self.host.messages_failed
+        word = self.drive.take(c)
+        if word is None:
             return None
         cast(Any, c).answered = True
         return "handler_failed" if self.host.messages_failed > failed else word if word in DROPS else False
@@ -334,21 +322,11 @@ class Game(Extension):
             self._driver.close()
         for peer in list(self._peers.values()):
             peer.close(AT_ONCE, CODE_OF["stopping"], "stopping")
-        if self.host is not None:
-            self.host.advance(self._now())
-            if self._staged:
-                endpoint = self._endpoint()
-                for data, to in self.host.outgoing():
-                    endpoint.send(data, to)
-                endpoint.flush()
-            else:
-                self._pump()
+        self.drive.push()
         self._vanished.end()
         for task in self._tasks:
             task.cancel()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._staged = False
+        self.drive.end()
         self._thread = 0
 
     async def settle(self, seconds: float) -> None:
@@ -392,8 +370,7 @@ class Game(Extension):
         """These peers and their host belong to the game that takes over."""
         for peer in peers:
             self._part(peer)
-        if self._timer is not None:
-            self._timer.cancel()
+        self.drive.rest()
         self.host = None
 
     # ---- the host's events ----
@@ -520,43 +497,10 @@ class Game(Extension):
     def _clock(self) -> int:
         return self._now()
 
-    def _endpoint(self) -> Any:
-        assert self.server is not None
-        return next(e for e in (getattr(m, "endpoint", None) for m in self.server.modes) if e is not None)
-
     def _flush(self) -> None:
         """What was queued outside a turn leaves soon."""
-        if self.server is None or not self._thread:
-            return
-        if self._staged:
-            self._endpoint().wake()
-        elif self._loop is not None and self._timer is None:
-            self._timer = self._loop.call_later(0, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        if self._staged:  # asked before the stage had its first turn
-            self._endpoint().wake()
-            return
-        self.host.advance(self._now())
-        self._pump()
-
-    def _pump(self) -> None:
-        """Without a stage: send what the host has, and be back when it wants to be."""
-        endpoint = self._endpoint()
-        for data, to in self.host.outgoing():
-            local = self._asked_at.get(to)
-            if local is None:
-                endpoint.send(data, to)
-            else:
-                endpoint.push(data, to, None, local)
-        due = self.host.deadline()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if due is not None and self._loop is not None:
-            wait = max(0.0, (due - self._now()) / 1e9)
-            self._timer = self._loop.call_later(wait, self._ring)
+        if self.server is not None and self._thread:
+            self.drive.flush()
 
 
 class GamePeer(Member):

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ...address import Address, AnyAddress
-from ...connections.udp import UDPConnection
 from ...modes import UDP
+from ...peers.drive import Drive
 from ...peers.enet import Enet, caps_of
 from ...peers.peer import AT_ONCE, CODE_OF, CODES, DRAINED
 from ...peers.vigil import Vigil
@@ -123,15 +123,12 @@ class UdpCarrier:
         self.game: Any = None
         self.longest = max_message
         """Bytes of the longest frame: of a module's Game, what that lets through."""
-        self._server: Any = None
-        self._staged = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._own = Drive(self, 2 * max_clients)
 
     def begin(self, server: Any, failed: Callable[[Any, BaseException], None]) -> None:
         """Make the host, or ride on the module's Game."""
-        self._server, self._loop = server, asyncio.get_running_loop()
-        self.vigil = Vigil(self._loop)
+        self._own.begin(server)
+        self.vigil = Vigil(asyncio.get_running_loop())
         riders = Riders(self._accept, self.vigil)
         self.game = next((e for e in server.extensions if hasattr(e, "ride")), None)
         if self.game is not None:
@@ -142,78 +139,40 @@ class UdpCarrier:
         self.host = Enet().host(os.urandom(16), **self._settings)
         self.host.joined, self.host.received, self.host.left = riders.joined, riders.received, riders.left
         self.host.failed = failed
-        self.host.wake = self._flush
+        self.host.wake = self._own.flush
+
+    @property
+    def drive(self) -> Drive:
+        """What brings datagrams to the host and away from it: our own, or the Game's."""
+        if self.game is None:
+            return self._own
+        found: Drive = self.game.drive
+        return found
 
     def stages(self) -> list[Any]:
         """The host as a native stage, where one runs."""
-        if self.host is None or not hasattr(self.host, "__tudp_stage__"):
-            return []
-        self._staged = True
-        return [self.host]
+        return self._own.stages()
 
     def route(self, c: Any) -> bool | None:
         """Where no stage runs, packets come here: False when the host took it."""
-        if self._staged or self.host is None or not isinstance(c, UDPConnection):
-            return None
-        word = self.host.receive(time.monotonic_ns(), c.address, c.packet)
-        self._pump()
-        return None if word == "passed" else False
+        return None if self._own.take(c) is None else False
 
     def push(self) -> None:
         """Send what is queued once, though nothing is read any more."""
-        endpoint = self._endpoint()
-        host = self.host if self.game is None else self.game.host
-        if host is not None and endpoint is not None:
-            host.advance(time.monotonic_ns())
-            for data, to in host.outgoing():
-                endpoint.send(data, to)
-            endpoint.flush()
+        self.drive.push()
 
     def hurry(self) -> None:
         """Let what is queued leave while more is queued, so that others can begin with it."""
         host = self.host if self.game is None else self.game.host
-        endpoint = self._endpoint()
+        endpoint = self.drive.endpoint
         if endpoint is not None and hasattr(host, "flush") and not host.flush():
             endpoint.flush()
 
     def end(self) -> None:
         """Send what is queued and let go of everything."""
-        if self._timer is not None:
-            self._timer.cancel()
         self.push()
+        self._own.end()
         self.host = None
-        self._staged = False
-
-    def _endpoint(self) -> Any:
-        return next(
-            (e for e in (getattr(m, "endpoint", None) for m in self._server.modes) if e is not None), None
-        )
-
-    def _flush(self) -> None:
-        endpoint = self._endpoint()
-        if endpoint is None:
-            return
-        if self._staged:
-            endpoint.wake()
-        elif self._timer is None and self._loop is not None:
-            self._timer = self._loop.call_later(0, self._ring)
-
-    def _ring(self) -> None:
-        self._timer = None
-        if self.host is not None:
-            self.host.advance(time.monotonic_ns())
-            self._pump()
-
-    def _pump(self) -> None:
-        endpoint = self._endpoint()
-        for data, to in self.host.outgoing():
-            endpoint.send(data, to)
-        due = self.host.deadline()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if due is not None and self._loop is not None:
-            self._timer = self._loop.call_later(max(0.0, (due - time.monotonic_ns()) / 1e9), self._ring)
 
 
 # -- the client -----------------------------------------------------------------------------------
