@@ -8,8 +8,9 @@
     python tests/covered.py forget            begins anew
 
 It works in a copy of the tree, `build/covered`, built with -O0 --coverage and left as it was when the first part
-began, so that the parts can be run one after the other and add up. What a process did that was killed is not counted: its counters are
-written when it ends by itself. Needs gcc (gcov) and the package coverage. Called by `make coverage`.
+began, so that the parts can be run one after the other and add up. What a process did that was killed is not
+counted: its counters are written when it ends by itself. Needs gcc (gcov) and the package coverage. Called by
+`make coverage`.
 """
 
 from __future__ import annotations

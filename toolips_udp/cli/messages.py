@@ -25,7 +25,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ..errors import StartError, suggestion
+from ..address import Address
+from ..errors import StartError, ToolipsError, suggestion
 from ..settings import Setting, SettingError
 
 if TYPE_CHECKING:
@@ -117,7 +118,12 @@ def serve(options: argparse.Namespace, name: str) -> int:
     logger.addHandler(log.Fallback())
     if options.trace:
         log.debug(trace=True)
-    server = _server(options, name, level_of(options.log_level))
+    try:
+        server = _server(options, name, level_of(options.log_level))
+    except ToolipsError:
+        raise
+    except ValueError as error:  # of a setting: it says which
+        raise SettingError(str(error)) from None
     try:
         server.start(options.address, mode=(UDP, HTTP) if options.websocket else UDP)
         server.wait()
@@ -177,12 +183,27 @@ def connect(options: argparse.Namespace, operation: str) -> int:
     if not operation and options.message is None and not options.listen:
         raise SettingError("connect has nothing to do. Expected an operation, --message or --listen")
     payload, data = _json("payload", options.payload), _json("data", options.data)
+    _check(options)
     try:
         asyncio.run(_connect(options, operation, payload, data))
     except (TimeoutError, ValueError) as error:
         print(f"toolips-udp: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raises `SettingError` or `FormatError` for what could never connect."""
+    from ..messages.versions import check
+
+    if not 0 < options.timeout < float("inf"):
+        raise SettingError(f"--timeout is {options.timeout:g}, expected seconds above 0")
+    if "://" not in options.address and not Address.resolve(options.address).port:
+        raise SettingError(f"--address {options.address} has no port. Expected for example {DEFAULT}")
+    try:
+        check(options.minimum_version)
+    except ValueError as error:
+        raise SettingError(f"--minimum-version: {error}") from None
 
 
 def _json(name: str, text: str | None) -> Any:

@@ -125,6 +125,16 @@ class Opener:
         return body
 
 
+def need_cryptography() -> None:
+    """Raises `MissingExtra`, which says what to install, where `cryptography` is not."""
+    try:
+        import cryptography  # noqa: F401
+    except ImportError:
+        from ..errors import missing_extra
+
+        raise missing_extra("secure=True", "secure") from None
+
+
 def cipher(key: bytes) -> Any:
     """ChaCha20-Poly1305 under this key."""
     from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -136,12 +146,9 @@ class Exchange:
     """One side of X25519: a public key to send, and the secret that both sides then share."""
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
-        try:
-            from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-        except ImportError:
-            from ..errors import missing_extra
+        need_cryptography()
+        from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-            raise missing_extra("secure=True", "secure") from None
         self._private = X25519PrivateKey.from_private_bytes(random(32))
         self.public: bytes = self._private.public_key().public_bytes_raw()
 

@@ -24,6 +24,7 @@ from .message import Message, PendingMessage
 from .operations import Operation, Operations
 from .protocol import Terms
 from .reception import STRANGERS, Reception
+from .sealing import need_cryptography
 
 if TYPE_CHECKING:
     from ..servers.base import Server as Host
@@ -88,7 +89,7 @@ class Messages(Reception):
         if slow not in ("drop", "disconnect"):
             raise ValueError(f"slow is {slow!r}, expected 'drop' or 'disconnect'")
         if secure:
-            import cryptography  # noqa: F401  # now, not at the first login
+            need_cryptography()  # now, not at the first login
         from .. import __version__
 
         self.lines = Lines(log_level)

@@ -118,6 +118,33 @@ def test_a_flag_that_a_module_with_its_own_server_would_ignore_is_refused(flag, 
     assert f"says its {flag.partition('=')[0]} itself" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["serve", "--token-length", "0"],
+        ["serve", "--token-choices", "aaa"],
+        ["serve", "--log-level", "loud"],
+        ["serve", "--max-message", "0"],
+        ["serve", "--minimum-version", "new"],
+        ["connect", "-t", "x", "add", "--timeout", "0"],
+        ["connect", "-t", "x", "add", "--minimum-version", "new"],
+        ["connect", "-t", "x", "add", "-a", "127.0.0.1:99999"],
+        ["connect", "-t", "x", "add", "-a", "127.0.0.1"],
+    ],
+    ids=" ".join,
+)
+def test_a_setting_of_messages_that_cannot_be_is_one_line_and_a_usage_error(words, capsys):
+    assert cli.main(["messages", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("toolips-udp: [") and said.count("\n") == 1 and "Traceback" not in said
+
+
+def test_sealing_without_its_extra_names_the_fix(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    assert cli.main(["messages", "serve", "--secure"]) == 1
+    assert "Fix: pip install 'toolips_udp[secure]'" in capsys.readouterr().err
+
+
 def test_only_the_asked_command_is_imported():
     code = (
         "import sys; from toolips_udp.cli import main; main(['doctor', '--json']);"
@@ -135,7 +162,7 @@ def test_python_m_toolips_udp_is_the_command_line():
 def test_new_tells_the_command_that_serves_what_it_made(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["new", "NewServer"]) == 0
-    module = capsys.readouterr().out.split()[-1]
+    module = capsys.readouterr().out.partition("toolips-udp run ")[2].partition(".")[0]
     assert (tmp_path / "NewServer" / f"{module}.py").is_file()
     monkeypatch.chdir(tmp_path / "NewServer")
     assert cli.main(["routes", f"{module}.py"]) == 0
