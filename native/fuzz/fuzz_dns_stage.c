@@ -21,6 +21,11 @@ static dns_stage *world(void)
     s->log->mask = 3;
     s->log->share = 0xffffffffu;
     s->log->random = 1;
+    s->tap = calloc(1, sizeof *s->tap + 4096);
+    s->tap->mask = 4095;
+    s->tap->share = 0xffffffffu;
+    s->tap->random = 1;
+    dns_stage_notes_to(s, s->log, s->tap);
     dns_builder *b = dns_builder_new(origin, sizeof origin, &s->server.key);
     dns_image *image;
     dns_builder_add(b, origin, sizeof origin, DNS_SOA, 60, soa, 22);
@@ -47,6 +52,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     dns_query q;
     int n = dns_stage_answer(s, data, size, &notes.client, ip, 1000000000u, 2000000000u, out, &notes, &q);
     s->log->tail = s->log->head;
+    static uint8_t frames[4096];
+    size_t told = dns_tap_waiting(s->tap), at = 0;
+    dns_tap_take(s->tap, frames, told);
+    while (at < told)
+        at += 4 + dns_get32(frames + at);
+    assert(at == told && (n > 0) == (told || s->tap->lost));
+    s->tap->lost = 0;
     if (n <= 0)
         return 0;
     dns_walk walk;

@@ -7,8 +7,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
+import ssl
 import time
 from pathlib import Path
 
@@ -240,3 +242,103 @@ def test_o7_the_forwarder_of_the_example_answers_what_it_knows_from_c(tmp_path):
     for name, in_c in [("www.example.test", True), ("x.ads.example.net", True), ("nas.lan", False), ("a.net", False)]:
         said = stage.answer(dns.ask(name, "A").encode())
         assert (said is not None) == in_c, name
+
+
+WHOLE = """
+[service]
+listen = ["tls://127.0.0.1:853", "127.0.0.1:53", "https://127.0.0.1:443/dns-query"]
+id = "ns1"
+workers = 2
+tls = { certificate = "tls/cert.pem", key = "tls/key.pem" }
+access = { recursion = ["127.0.0.0/8", "::1", "10.0.0.0/8"] }     # default: loopback
+cache = { size = "8MiB", stale = "1d" }                           # size: per worker
+handlers = "answers.py"                                           # Python steps
+[[zone]]
+name = "example.org"
+file = "zones/example.org.zone"
+transfer_to = [{ address = "192.0.2.53", key = "xfr" }]
+[[key]]
+name = "xfr"
+secret = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+[[forward]]
+zone = "."
+to = ["tls://9.9.9.9#dns.quad9.net", "tls://1.1.1.1#one.one.one.one"]
+[[blocklist]]
+file = "lists/*.txt"
+"""
+
+
+def test_o1_a_configuration_with_everything_passes_and_each_slip_in_it_is_named(tmp_path, capsys, certificate):
+    for folder in ("zones", "lists", "tls"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "zones/example.org.zone").write_text("$ORIGIN example.org.\n" + SOA.format(1))
+    (tmp_path / "lists/a.txt").write_text("ads.net\n")
+    (tmp_path / "answers.py").write_text("from toolips_udp import dns\nservice = dns.Service()\n")
+    shutil.copy(certificate[0], tmp_path / "tls/cert.pem")
+    shutil.copy(certificate[1], tmp_path / "tls/key.pem")
+    path = tmp_path / "server.toml"
+    path.write_text(WHOLE)
+    assert main(["dns", "check", str(path)]) == 0, capsys.readouterr()
+    said = capsys.readouterr().out
+    assert "lists/a.txt: names, 1 rules, 0 not supported" in said and "server.toml: 1 zone: OK" in said
+    for before, after, line, text in [
+        ("workers = 2", "wrokers = 2", 5, "Did you mean workers?"),
+        ('size = "8MiB"', 'size = "8 apples"', 8, "[service] cache.size: size '8 apples': expected a number with KiB, MiB or GiB"),
+        ("zones/example.org.zone", "zones/nosuch.zone", None, "nosuch.zone"),
+        ('key = "xfr"', 'key = "nobody"', 10, "[zone] there is no key nobody. Keys: xfr. Add it"),
+        ("tls://9.9.9.9#", "ftp://9.9.9.9#", 17, "expected udp://, tcp://, tls:// or https://"),
+    ]:
+        path.write_text(WHOLE.replace(before, after, 1))
+        assert main(["dns", "check", str(path)]) == 1, before
+        found = capsys.readouterr().out
+        assert text in found, (before, found)
+        assert line is None or f"server.toml:{line}" in found, (before, found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[service]\nlisten = ["quic://127.0.0.1"]\n', "c.toml:1: [service] listen address 'quic://127.0.0.1': DNS over QUIC is not here yet"),
+        ('[service]\nlisten = []\n', "c.toml:2: service.listen: Expected `array` of length >= 1"),
+        ('[service]\nlisten = ["tls://127.0.0.1:853"]\n', "[service] listen has tls:// or https://, which need tls"),
+        ('[service]\ntls = { certificate = "no", key = "no" }\n', "cannot be used: No such file"),
+        ("[service]\nworkers = 0\n", "c.toml:2: service.workers: Expected `int` >= 1"),
+        ("[service]\nquery_log_sample = 2.0\n", "c.toml:2: service.query_log_sample: Expected `float` <= 1.0"),
+        ("[service]\ndnstap_sample = -1.0\n", "c.toml:2: service.dnstap_sample: Expected `float` >= 0.0"),
+        ('[service]\nadmin = "0.0.0.0:1"\n', "expected an address of loopback"),
+        ("[limit]\nslip = -1\n", "c.toml:2: limit.slip: Expected `int` >= 0"),
+        ('[[forward]]\nto = ["192.0.2.1"]\nhedge = -1.0\n', "c.toml:3: forward.hedge: Expected `float` >= 0.0"),
+        ('[[blocklist]]\nfile = "l"\nede = 70000\n', "c.toml:3: blocklist.ede: Expected `int` <= 65535"),
+        ('[[view]]\nname = "a"\ntransports = ["carrier"]\n', "c.toml:3: view.transports[0]: Invalid enum value 'carrier'"),
+        ('[[view]]\nname = "a"\n[[view]]\nname = "a"\n', "c.toml:3: [view] a is there twice"),
+        ('[[zone]]\nname = "b"\nprimaries = [{ address = "192.0.2.1", key = "k" }]\n', "there is no key k. Keys: none"),
+        ('[[zone]]\nname = "Z.test."\nfile = "z"\n[[zone]]\nname = "z.test"\nfile = "z"\n', "c.toml:4: [zone] z.test is there twice"),
+    ],
+)
+def test_o1_what_cannot_be_served_does_not_pass_the_check(tmp_path, capsys, text, said):
+    (tmp_path / "c.toml").write_text(text)
+    assert main(["dns", "check", str(tmp_path / "c.toml")]) == 1
+    assert said in (found := capsys.readouterr().out), found
+
+
+def test_serve_listens_on_plain_and_encrypted_addresses_in_any_order(tmp_path, zone_file, certificate):
+    from tests.conftest import free_port
+    from tests.stories.test_dns_commands import Served
+
+    tls, tcp = free_port(), free_port()
+    running = Served("--listen", f"tls://127.0.0.1:{tls}", "--listen", f"tcp://127.0.0.1:{tcp}", "--zone", f"example.test={zone_file}",
+                     "--tls-certificate", certificate[0], "--tls-key", certificate[1])  # fmt: skip
+    try:
+        found = command("query", "www.example.test", "A", f"@127.0.0.1:{tcp}", "--tcp", "--short")
+        assert found.stdout == "192.0.2.1\n", found.stderr
+        with socket.create_connection(("127.0.0.1", tls), 10) as stream:
+            context = ssl.create_default_context(cafile=certificate[0])
+            with context.wrap_socket(stream, server_hostname="localhost") as secure:
+                packet = dns.ask("www.example.test", "A").encode()
+                secure.sendall(len(packet).to_bytes(2, "big") + packet)
+                size = int.from_bytes(secure.recv(2), "big")
+                assert dns.Message.parse(secure.recv(size)).answer
+    finally:
+        assert running.end()[0] == 0
+    found = command("serve", "--listen", f"tls://127.0.0.1:{tls}", "--zone", f"example.test={zone_file}")
+    assert found.returncode == 3 and "expected an address for UDP or TCP among them" in found.stderr

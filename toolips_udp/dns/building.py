@@ -5,6 +5,7 @@ Imports settings and the steps of this house. Called by `ready`, `dns check` and
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +15,11 @@ from . import names
 from .answers import RR
 from .fields import parse_ttl
 from .forward import Forward
+from .listen import split
 from .policy import Blocklist, Local, Rebinding
 from .ratelimit import RateLimit
 from .service import Service
-from .settings import Config, ForwardTable, LocalTable, Misfit, ZoneTable, line_of, octets
+from .settings import CacheSize, Config, ForwardTable, LocalTable, Misfit, ZoneTable, line_of, octets, private
 from .store import ZoneStore
 from .transfers import Transfers
 from .tsig import Keys
@@ -78,6 +80,9 @@ class Builder:
             self.problems += wrong.problems
         except OSError as wrong:
             self._wrong(f"{wrong.filename}: {wrong.strerror}. Check the path.", table, number)
+        except LookupError as wrong:
+            known = ", ".join(key.name for key in self.config.key) or "none"
+            self._wrong(f"{wrong.args[0]} Keys: {known}. Add it as [[key]], or mend the name.", table, number)
         except (ToolipsError, ValueError) as wrong:
             self._wrong(str(wrong), table, number)
         return None
@@ -92,6 +97,8 @@ class Builder:
         config, folder, table, limit = self.config, self.folder, self.config.service, self.config.limit
         keys = self._made(lambda: Keys({key.name: (key.algorithm, key.secret) for key in config.key}), "key")
         self.transfers = Transfers(keys)
+        self._cache()
+        self._addresses()
         self._known_views()
         self._known_listeners()
         steps: list[Any] = []
@@ -128,6 +135,46 @@ class Builder:
             ),
             "service",
         )
+
+    def _cache(self) -> None:
+        """What the cache is told, which every forwarder would find wrong."""
+        cache, usual = self.config.service.cache, CacheSize()
+        for key, read in (("size", octets), ("stale", parse_ttl)):
+            try:
+                read(getattr(cache, key))
+            except (ToolipsError, ValueError) as wrong:
+                text = f"[service] cache.{key}: {wrong}"
+                self.problems.append(Problem(text, str(self.file or ""), line_of(self.text, "cache")))
+                setattr(cache, key, getattr(usual, key))
+
+    def _addresses(self) -> None:
+        """Where it listens, for what, and with which certificate."""
+        table = self.config.service
+        for text in table.listen:
+            self._made(lambda text=text: split(text), "service")  # type: ignore[misc]
+        self._made(lambda: private(table.admin), "service")
+        pair = table.tls
+        if pair is not None:
+            try:
+                files = self.folder / pair.certificate, self.folder / pair.key
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files)
+            except (OSError, ssl.SSLError) as wrong:
+                self._wrong(
+                    f"tls: {files[0]} and {files[1]} cannot be used: {wrong.strerror or wrong}.", "service"
+                )
+        elif any(text.startswith(("tls:", "https:")) for text in table.listen):
+            self._wrong("listen has tls:// or https://, which need tls = { certificate, key }.", "service")
+        self._twice("view", [(view.name, None) for view in self.config.view])
+        zones = [((zone.name or "").rstrip(".").lower(), zone.view) for zone in self.config.zone]
+        self._twice("zone", zones)
+
+    def _twice(self, table: str, names: list[tuple[str, str | None]]) -> None:
+        """What may be there only once; `names` are of each table, with the view that it is in."""
+        seen: set[tuple[str, str | None]] = set()
+        for number, one in enumerate(names):
+            if one[0] and one in seen:
+                self._wrong(f"{one[0]} is there twice. Keep one.", table, number)
+            seen.add(one)
 
     def _known_listeners(self) -> None:
         known = set(self.config.service.listen)
@@ -264,6 +311,9 @@ class Builder:
         if table.primaries:
             path = self.folder / table.file if table.file else None
             peers = [(p.address, p.key) for p in table.primaries]
+            for _, key in peers:
+                if key is not None and self.transfers.keys is not None:
+                    self.transfers.keys.get(key)
             made = self.transfers.secondary(table.name, peers, path)
         elif table.file is not None:
             files[table.name] = self.folder / table.file

@@ -11,13 +11,18 @@ import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from ..address import Address
 from ..errors import StartError
-from .access import LOOPBACK
+from .access import LOOPBACK, Prefixes
 from .zone import Problem
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Base(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -41,9 +46,11 @@ class CacheSize(Base):
 
 
 class ServiceTable(Base):
-    listen: list[str] = msgspec.field(default_factory=lambda: ["127.0.0.1:5300"])
-    id: str | None = None
-    workers: int = 1
+    listen: Annotated[list[str], msgspec.Meta(min_length=1)] = msgspec.field(
+        default_factory=lambda: ["127.0.0.1:5300"]
+    )
+    id: Annotated[str, msgspec.Meta(max_length=64)] | None = None
+    workers: Annotated[int, msgspec.Meta(ge=1)] = 1
     tls: Tls | None = None
     access: Access = msgspec.field(default_factory=Access)
     cache: CacheSize = msgspec.field(default_factory=CacheSize)
@@ -51,9 +58,9 @@ class ServiceTable(Base):
     handlers: str | None = None
     admin: str | None = None
     query_log: str | None = None
-    query_log_sample: float = 1.0
+    query_log_sample: Share = 1.0
     dnstap: str | None = None
-    dnstap_sample: float = 1.0
+    dnstap_sample: Share = 1.0
     any: Literal["minimal", "all"] = "minimal"
     minimal: bool = True
     ecs: bool = False
@@ -84,7 +91,7 @@ class ForwardTable(Base):
     to: list[str]
     zone: str = "."
     policy: str = "fastest"
-    hedge: float | None = None
+    hedge: Amount | None = None
     dns64: str | None = None
     view: str | None = None
 
@@ -94,7 +101,7 @@ class BlocklistTable(Base):
     zone: str | None = None
     answer: str = "nxdomain"
     allow: list[str] = []
-    ede: int = 15
+    ede: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 15
     view: str | None = None
 
 
@@ -108,15 +115,15 @@ class LocalTable(Base):
 class ViewTable(Base):
     name: str
     clients: list[str] = msgspec.field(default_factory=lambda: ["any"])
-    transports: list[str] = []
+    transports: list[Literal["udp", "tcp", "tls", "https"]] = []
     keys: list[str] = []
     listeners: list[str] = []
 
 
 class LimitTable(Base):
-    rate: float = 50.0
-    burst: float = 125.0
-    slip: int = 2
+    rate: Amount = 50.0
+    burst: Amount = 125.0
+    slip: Count = 2
     trusted: list[str] = msgspec.field(default_factory=lambda: list(LOOPBACK))
 
 
@@ -217,6 +224,22 @@ def line_of(text: str, key: str, number: int = 0, after: int = 0) -> int:
         if at > after and re.match(rf"\s*(\[+\s*{word}\s*\]|{word}\s*=|\"{word}\"\s*=)", line)
     ]
     return places[number] if number < len(places) else 0
+
+
+def private(admin: str | None) -> None:
+    """The page with the metrics is for this machine (O4), else `StartError`."""
+    if admin is None or admin.startswith("unix:"):
+        return
+    try:
+        mine = Address.parse(admin).host in Prefixes(LOOPBACK)
+    except ValueError:
+        mine = admin.partition(":")[0] == "localhost"
+    if not mine:
+        raise StartError(
+            f"admin = {admin!r}: expected an address of loopback, as in 127.0.0.1:9353, or unix:PATH. "
+            "Metrics have no login: let a proxy with one show them elsewhere.",
+            code="bad-dns-setting",
+        )
 
 
 def schema() -> dict[str, Any]:

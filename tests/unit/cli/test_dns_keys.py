@@ -56,7 +56,7 @@ def test_every_key_of_the_configuration_has_a_flag_and_a_variable():
 
 @pytest.mark.parametrize("key", [key for key in _keys.KEYS if key.at], ids=lambda key: key.name)
 def test_a_flag_and_a_variable_put_the_same_at_their_place(key):
-    text = "unix:some" if key.name == "admin" else {int: "3", float: "0.5", bool: "true", str: "some"}[key.kind]
+    text = {"admin": "unix:some", "any": "all"}.get(key.name) or {int: "3", float: "0.5", bool: "true", str: "some"}[key.kind]
     flag = [f"--{key.name}"] if key.kind is bool else [f"--{key.name}", text]
     by_flag, by_variable = made(*flag), made(**{key.variable: text})
     assert by_flag == by_variable
@@ -82,7 +82,7 @@ def test_a_flag_wins_over_the_variable_that_over_the_file_and_lists_have_commas(
     [
         ({"TOOLIPS_UDP_DNS_ZOEN": "x"}, "Did you mean 'TOOLIPS_UDP_DNS_ZONE'"),
         ({"TOOLIPS_UDP_DNS_WORKERS": "two"}, "workers from TOOLIPS_UDP_DNS_WORKERS is 'two'"),
-        ({"TOOLIPS_UDP_DNS_WORKERS": "0"}, "expected a whole number, 1 or more"),
+        ({"TOOLIPS_UDP_DNS_WORKERS": "0"}, "service.workers: expected `int` >= 1"),
         ({"TOOLIPS_UDP_DNS_ECS": "perhaps"}, "expected true or false"),
     ],
 )

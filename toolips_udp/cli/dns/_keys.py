@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...address import Address
+import msgspec
+
 from ...dns import settings
-from ...dns.access import LOOPBACK, Prefixes
 from ...errors import StartError
 from ...settings import PREFIX, Setting, SettingError, resolve, unknown_variables
 
@@ -110,25 +110,11 @@ def put(config: settings.Config, found: dict[str, Any], here: Path) -> None:
                 owner = getattr(owner, part)
             setattr(owner, last, value)
     _tables(config, found, here)
-    _private(config.service.admin)
-    if config.service.workers < 1:
-        raise SettingError(f"workers is {config.service.workers}, expected a whole number, 1 or more")
-
-
-def _private(admin: str | None) -> None:
-    """O4: the page is for this machine."""
-    if admin is None or admin.startswith("unix:"):
-        return
     try:
-        mine = Address.parse(admin).host in Prefixes(LOOPBACK)
-    except ValueError:
-        mine = admin.partition(":")[0] == "localhost"
-    if not mine:
-        raise StartError(
-            f"admin = {admin!r}: expected an address of loopback, as in 127.0.0.1:9353, or unix:PATH. "
-            "Metrics have no login: let a proxy with one show them elsewhere.",
-            code="bad-dns-setting",
-        )
+        msgspec.convert(msgspec.to_builtins(config), settings.Config)
+    except msgspec.ValidationError as wrong:
+        said, _, at = str(wrong).partition(" - at `$.")
+        raise SettingError(f"{at.rstrip('`')}: {said[0].lower()}{said[1:]}") from None
 
 
 def _tables(config: settings.Config, found: dict[str, Any], here: Path) -> None:

@@ -42,11 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def configuration(options: argparse.Namespace) -> tuple[Any, Path]:
     """The file's configuration with the flags put in."""
     from ...dns import settings
+    from ...dns.listen import split
 
     config, folder = (
         (settings.Config(), Path()) if options.file is None else settings.read(Path(options.file))
     )
     _keys.put(config, _keys.given(options, os.environ), Path.cwd())
+    # the first address is the server's own, and that is one of datagrams or plain streams
+    config.service.listen.sort(key=lambda text: not {"udp", "tcp"} & set(split(text)[0]))
     if options.recursive:
         raise StartError(
             "--recursive needs the resolver, which is not here yet. Use --forward ADDR.",
@@ -82,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     modes = tuple({"udp": UDP, "tcp": TCP}[kind] for kind in kinds if kind in ("udp", "tcp"))
     if not modes:
         raise StartError(
-            f"the first listen address is {table.listen[0]}: expected an address for UDP and TCP first.",
+            f"listen is {', '.join(table.listen)}: expected an address for UDP or TCP among them.",
             code="bad-address",
         )
     extra: dict[str, Any] = {"admin": table.admin} if table.admin else {}
