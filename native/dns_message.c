@@ -187,8 +187,10 @@ static size_t read_record(const uint8_t *msg, size_t len, size_t at, rr_place *r
 static int read_additional(const uint8_t *msg, const rr_place *rr, const uint8_t *owner, int last, dns_query *q)
 {
     if (rr->type == DNS_OPT) {
-        if (q->edns || owner[0] != 0)
+        if (q->edns || owner[0] != 0) {
+            q->edns = 1; /* the error says so in an OPT of its own */
             return -1;
+        }
         uint16_t size = rr->klass;
         q->edns = 1;
         q->udp_size = size < 512 ? 512 : size;
@@ -231,8 +233,10 @@ static int read_sections(const uint8_t *msg, size_t len, size_t at, dns_query *q
         if (!at)
             return DNS_FORMERR;
         if (i < before) {
-            if (rr.type == DNS_OPT || rr.type == DNS_TSIG)
+            if (rr.type == DNS_OPT || rr.type == DNS_TSIG) {
+                q->edns |= rr.type == DNS_OPT;
                 return DNS_FORMERR;
+            }
             if (q->opcode == DNS_UPDATE)
                 continue;
             uint8_t rdata[2 * DNS_NAME_MAX + 20];

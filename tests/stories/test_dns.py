@@ -17,6 +17,7 @@ import dns.rcode
 import dns.rdatatype
 import pytest
 
+from tests.conftest import free_port
 from toolips_udp import TCP, UDP
 from toolips_udp import dns as ours
 
@@ -222,6 +223,66 @@ def test_rfc_8906_every_query_gets_the_expected_reply(either, options, rcode, fl
         assert text[1:] not in out, out
     else:
         assert text in out, out
+
+
+@dig
+def test_rfc_8906_every_query_gets_the_expected_reply_over_tls(server, certificate):
+    port = free_port()
+    chain, key = map(str, certificate)
+    server(
+        ours.Service(
+            ours.Zone.from_text(ZONE), id="ns1", listen=[f"tls://127.0.0.1:{port}"], tls=(chain, key)
+        )
+    )
+    for options, rcode, flags, text, version in TABLE:
+        words = options.split()
+        if words[-1].startswith("+"):
+            words.append("soa")
+        command = ["dig", "@127.0.0.1", "-p", str(port), "+tls", "+tries=1", "+time=5", "+norec", "+noad"]
+        out = subprocess.run(
+            [*command, "example.test", words[-1], *words[:-1]], capture_output=True, text=True, timeout=10
+        ).stdout
+        found = set(re.search(r"^;; flags: ([a-z ]*);", out, re.M)[1].split())
+        assert f"status: {rcode}" in out and found == flags and "(TLS)" in out, (options, out)
+        assert ("EDNS" in out) == (version is not None) and "MBZ" not in out, (options, out)
+        assert (text[1:] not in out) if text.startswith("-") else (text in out), (options, out)
+
+
+# what a resolver says otherwise: RD is copied where the question is, AA is not set, RA where it answers
+RESOLVER = [
+    (
+        options.replace("soa", "+rec soa"),
+        rcode,
+        {"qr", "rd", "ra"} if rcode == "NOERROR" else flags | {"rd"},
+        text,
+        version,
+    )
+    for options, rcode, flags, text, version in TABLE
+    if "opcode" not in options
+    and "+rec" not in options
+    and "dnskey" not in options
+    and "type1000" not in options
+]
+
+
+@dig
+@pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
+def test_rfc_8906_a_forwarder_gives_every_query_the_expected_reply(server, tcp):
+    zone = ours.Zone.from_text(ZONE)
+    upstream = server(ours.Service(zone), mode=(UDP, TCP))
+    forwarder = server(
+        ours.Service(ours.Forward(f"127.0.0.1:{upstream.address.port}"), id="ns1"), mode=(UDP, TCP)
+    )
+    for _ in range(2):  # the second time from the cache
+        for options, rcode, flags, text, version in RESOLVER:
+            words = options.split()
+            command = ["dig", "@127.0.0.1", "-p", str(forwarder.address.port), "+tries=1", "+time=5", "+noad"]
+            command += ["example.test", words[-1], *words[:-1], "+tcp" if tcp else "+notcp"]
+            out = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
+            found = set(re.search(r"^;; flags: ([a-z ]*);", out, re.M)[1].split())
+            assert f"status: {rcode}" in out and found - {"cd"} == flags, (options, out)
+            assert ("EDNS" in out) == (version is not None) and "MBZ" not in out, (options, out)
+            assert (text[1:] not in out) if text.startswith("-") else (text in out), (options, out)
 
 
 @dig

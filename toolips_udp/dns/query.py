@@ -142,6 +142,7 @@ def _records(query: Query, counts: tuple[int, int, int], budget: list[int]) -> i
         data_at, at = at, at + size
         if index < answers + authorities:
             if rtype in (rrtypes.OPT, rrtypes.TSIG):
+                query.has_opt = query.has_opt or rtype == rrtypes.OPT  # the error says so in an OPT of its own
                 raise FormatError("OPT or TSIG out of place.")
             if not update:
                 if rtype != rrtypes.SOA:
@@ -151,6 +152,7 @@ def _records(query: Query, counts: tuple[int, int, int], budget: list[int]) -> i
             continue
         elif rtype == rrtypes.OPT:
             if query.has_opt or owner != b"\0":
+                query.has_opt = True
                 raise FormatError("an OPT record too many, or with an owner.")
             query.has_opt = True
             query.udp_size = max(512, rclass)

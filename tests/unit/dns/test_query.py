@@ -117,7 +117,8 @@ def test_q11_broken_opt_records_are_format_errors(opts):
 def test_q11_an_opt_in_the_answer_section_is_a_format_error():
     data = packet(size=0)
     data[7] = 1
-    assert parse_query(bytes(data) + opt()).rcode == rrtypes.FORMERR
+    query = parse_query(bytes(data) + opt())
+    assert query.rcode == rrtypes.FORMERR and Message.parse(reply.encode_error(query)).udp_size == 1232
 
 
 def test_q12_a_later_edns_version_gets_badvers():
