@@ -324,7 +324,7 @@ class Stage:
         ip: bytes = b"\x7f\0\0\1",
         *,
         now: float = 0.0,
-        wall: float = 0,
+        wall: float = 0.0,
         stream: bool = False,
         encrypted: bool = False,
         idle: int = 0,

@@ -197,9 +197,10 @@ class Dnstap:
                 self._ending.wait(pause)
                 pause = min(2 * pause, AGAIN[1])
 
-    def _tell(self, text: str) -> None:
+    def _tell(self, text: str, level: int = logging.WARNING) -> None:
+        """Once, until there is something else to say."""
         if text != self._said:
-            log.warning("%s", text)
+            log.log(level, "%s", text)
             self._said = text
 
     def _connected(self) -> socket.socket:
@@ -214,7 +215,7 @@ class Dnstap:
         except BaseException:
             sock.close()
             raise
-        self._tell(f"dnstap goes to {self.path}")
+        self._tell(f"dnstap goes to {self.path}", logging.INFO)
         return sock
 
     def _hear(self, sock: socket.socket, enough: Callable[[], bool]) -> None:
@@ -222,10 +223,12 @@ class Dnstap:
             data = sock.recv(4096)
             if not data:
                 raise OSError("it closed the connection")
-            sock.sendall(self._writer.receive(data))
+            answer = self._writer.receive(data)
+            if answer:  # whoever said FINISH may be gone
+                sock.sendall(answer)
 
     def _send_all(self, sock: socket.socket) -> None:
-        """Move frames until the end is wanted. A reader that is gone is found by the next write."""
+        """Move frames until the end is wanted. A reader that is gone is found by the next write, of nothing too."""
         while True:
             ending = self._ending.is_set()
             found = self._frames()

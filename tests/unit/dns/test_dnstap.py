@@ -218,6 +218,28 @@ def test_o5_frames_wait_for_a_reader_and_a_new_one_takes_over(tmp_path, eventual
     assert all(each[10] == b"two" for each in messages(second.data))
 
 
+def test_o5_a_reader_that_says_goodbye_and_leaves_is_no_fault(tmp_path, caplog):
+    made = dnstap.Dnstap(tmp_path / "tap")
+    reader = Reader(tmp_path / "tap")
+    made.start()
+    made.asked(b"one", ("192.0.2.1", 53), "udp")
+    made.close()
+    reader.thread.join(10)
+    assert reader.stopped.is_set() and len(messages(reader.data)) == 1 and made.lost == 0
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_o5_a_reader_that_leaves_is_missed_though_nobody_asks(tmp_path, caplog, eventually):
+    made = dnstap.Dnstap(tmp_path / "tap")
+    reader = Reader(tmp_path / "tap")
+    made.start()
+    eventually(lambda: hasattr(reader, "sock") and made._writer.ready)
+    reader.sock.shutdown(socket.SHUT_RDWR)
+    reader.thread.join(10)
+    eventually(lambda: "no dnstap reader" in caplog.text)
+    made.close()
+
+
 def test_o5_what_finds_no_room_is_lost_and_counted(tmp_path):
     made = dnstap.Dnstap(tmp_path / "nobody")
     for _ in range(dnstap.MOST_WAITING + 7):

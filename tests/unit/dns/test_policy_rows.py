@@ -229,6 +229,21 @@ def test_p8_the_prefix_may_be_one_of_the_networks_own(dns_net):
     assert client.ask("www.v4.test", "AAAA").data == ["2001:db8:64::c000:221"]
 
 
+def test_7_2_streams_and_valid_cookies_are_not_limited():
+    zone = dns.Zone.from_text(SOA + "www 60 A 192.0.2.1\n", "z.test")
+    service = dns.Service(zone, limit=RateLimit(rate=1, burst=2, slots=4096))
+    (stage,) = service.stages()
+    victim, packet = b"\xc0\0\2\1", dns.ask("www.z.test", "A").encode()
+    assert None not in [stage.answer(packet, victim) for _ in range(2)]
+    said = [stage.answer(packet, victim) for _ in range(100)]
+    assert all(isinstance(each, int) or each[2] & 2 for each in said[5:])  # silence, or TC
+    assert all(stage.answer(packet, victim, stream=True)[7] == 1 for _ in range(100))
+    told = dns.Message.parse(stage.answer(dns.ask("www.z.test", "A", options={10: b"client88"}).encode(), victim))
+    assert told.rcode == 23  # BADCOOKIE, with a fresh one
+    cookie = dns.ask("www.z.test", "A", options={10: told.options[10]}).encode()
+    assert all(stage.answer(cookie, victim)[7] == 1 for _ in range(100))
+
+
 def test_p3_an_important_rule_and_a_rule_for_a_client_in_one_list():
     found = NameList.read("||a.net^$important\n@@||a.net^\n||b.net^$client=10.0.0.0/8\n")
     key = {name: dns.Zone.from_text(SOA, name).key for name in ("a.net", "b.net")}
