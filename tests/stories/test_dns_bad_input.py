@@ -275,6 +275,33 @@ def test_t2_a_stream_may_split_its_messages_anywhere_and_lie_only_to_itself(serv
         assert stream.recv(size, socket.MSG_WAITALL)[3] & 15 == rrtypes.FORMERR
 
 
+def test_t2_a_hundred_thousand_questions_on_one_connection_and_a_client_that_never_reads(serve):
+    _, running = serve()
+    question = ask("www.example.test", "A", id=7).encode()
+    framed = len(question).to_bytes(2, "big") + question
+    with open("/proc/self/statm") as told:
+        before = int(told.read().split()[1])
+    with socket.create_connection(("127.0.0.1", running.address.port), timeout=1) as stream:
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sent = 0
+        try:
+            while sent < 100_000_000:  # a million of them, if anybody took so many
+                sent += stream.send(framed * 1000)
+        except TimeoutError:
+            pass
+        assert sent < 50_000_000, "the server reads on and keeps what nobody takes"
+        assert canary(running)
+        with open("/proc/self/statm") as told:
+            assert (int(told.read().split()[1]) - before) * resource.getpagesize() < 32 << 20
+    reading = socket.create_connection(("127.0.0.1", running.address.port), timeout=20)
+    with reading, reading.makefile("rb") as replies:
+        for _ in range(200):
+            reading.sendall(framed * 500)
+            for _ in range(500):
+                size = int.from_bytes(replies.read(2), "big")
+                assert replies.read(size)[:2] == b"\0\7"
+
+
 # -- X1, X5, X7: strangers
 
 

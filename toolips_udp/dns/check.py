@@ -2,7 +2,8 @@
 
 The verdicts are those of spec table 3.3: no SOA, two SOAs, data beside a CNAME,
 two DNAMEs, a DNAME beside NS below the apex, records below a DNAME are errors;
-records below a delegation and name servers without address are warnings.
+records below a delegation, name servers without address and RRsets that no message
+can hold (spec E4) are warnings.
 Imports names, rrtypes and zone.
 """
 
@@ -17,6 +18,8 @@ _BESIDE_CNAME = frozenset(rrtypes.TYPES[name] for name in ["CNAME", "RRSIG", "NS
 _BELOW_DNAME = frozenset(rrtypes.TYPES[name] for name in ["NSEC3", "RRSIG"])
 """What may lie below a DNAME: the chain of hashed names when the DNAME is at the apex (RFC 6672 section 2.4)."""
 _MOST_OCCLUDED = 20
+_LARGE = 65_000
+"""Octets of an RRset that leave no room for the rest of a message."""
 
 
 def check(
@@ -38,6 +41,9 @@ def check(
         say(soa, f"{zone.name} has no NS record at its apex.", error=False)
     cuts = []
     for key, node in zone.nodes.items():
+        for rrset in node.values():
+            if len(rrset.rdatas) > 1 or len(rrset.rdatas[0]) > _LARGE:
+                _large(rrset, say)
         if rrtypes.CNAME in node and len(node) > 1:
             _beside_cname(node, say)
         if rrtypes.CNAME in node and len(node[rrtypes.CNAME].rdatas) > 1:
@@ -62,6 +68,17 @@ def check(
 
 def _owner(node: dict[int, RRset]) -> str:
     return names.to_text(next(iter(node.values())).owner)
+
+
+def _large(rrset: RRset, say: Callable[..., None]) -> None:
+    octets = sum(map(len, rrset.rdatas)) + 12 * len(rrset.rdatas)
+    if octets > _LARGE:
+        owner, rtype = names.to_text(rrset.owner), rrtypes.type_name(rrset.type)
+        say(
+            rrset,
+            f"{owner} {rtype} takes {octets} octets, more than a message holds: answered SERVFAIL.",
+            False,
+        )
 
 
 def _beside_cname(node: dict[int, RRset], say: Callable[..., None]) -> None:

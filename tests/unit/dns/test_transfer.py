@@ -349,6 +349,42 @@ def test_x6_what_is_wrong_with_a_signature_is_said_with_notauth(kw, error):
         assert int.from_bytes(tsig.other, "big") == NOW
 
 
+@pytest.mark.parametrize(
+    ("octets", "rcode", "error"),
+    [
+        (32, 0, 0),
+        (31, 9, rrtypes.BADTRUNC),
+        (16, 9, rrtypes.BADTRUNC),
+        (15, 1, None),
+        (0, 1, None),
+        (33, 1, None),
+        (64, 1, None),
+    ],
+)
+def test_x6_a_mac_that_is_cut_is_badtrunc_and_one_too_short_or_too_long_a_format_error(octets, rcode, error):
+    """RFC 8945 section 5.2.2.1: between half of the hash and all of it; local policy takes all of it only."""
+    from toolips_udp.dns.tsig import Tsig
+
+    _, wire = signed_query()
+    at = tsig_place(wire)
+    good = Tsig.parse(wire, at)
+    mac = (good.mac + bytes(64))[:octets]
+    rdata = wire.index(good.mac) - 2
+    rest = mac + wire[rdata + 2 + 32 :]
+    size = rdata - wire.index(b"\0\xfa\0\xff\0\0\0\0", at) - 10 + 2 + len(rest)
+    head = wire[: wire.index(b"\0\xfa\0\xff\0\0\0\0", at) + 8]
+    packet = head + size.to_bytes(2, "big") + wire[len(head) + 2 : rdata] + octets.to_bytes(2, "big") + rest
+    assert octets != 32 or packet == wire
+    reply = replies(service_of(big()), packet, "udp")[0]
+    message = Message.parse(reply)
+    assert message.rcode == rcode and bool(message.answer) == (rcode == 0)
+    if error is not None:
+        told = Tsig.parse(reply, tsig_place(reply))
+        assert told.error == error and (bool(told.mac) or error)
+    else:
+        assert tsig_place(reply) == 0
+
+
 def test_x6_every_flipped_bit_of_a_signed_transfer_is_refused():
     service = service_of(ours.Zone.from_text(text(1)))
     _, wire = signed_query(qtype="AXFR")

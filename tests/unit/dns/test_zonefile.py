@@ -144,6 +144,13 @@ def test_an_odd_zone_is_served_with_a_warning_and_refused_when_strict(lines, sai
         Zone.from_text(HEAD + lines, strict=True)
 
 
+def test_e4_an_rrset_that_no_message_can_hold_is_told_when_it_is_read():
+    long = " ".join(['"' + "x" * 250 + '"'] * 30)
+    for records, told in ((8, False), (9, True)):
+        zone = Zone.from_text(HEAD + "".join(f'big TXT "{n}" {long}\n' for n in range(records)))
+        assert any("more than a message holds" in str(p) for p in zone.warnings) == told
+
+
 def test_a_long_record_over_many_lines_is_read_without_squares():
     many = "\n".join(f' "{i:05d}"' for i in range(5000))
     zone = Zone.from_text(HEAD + f"long TXT (\n{many}\n)\nafter A 192.0.2.1\n")
