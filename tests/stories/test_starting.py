@@ -633,6 +633,19 @@ def test_nothing_is_left_behind_200_times_in_a_row(nothing_left, transport):
         logging.getLogger("toolips_udp").setLevel(logging.NOTSET)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="there is no root here")
+def test_root_that_serves_other_machines_is_told_once_how_not_to(monkeypatch, server, caplog):
+    def told(ip, uid):
+        caplog.clear()
+        monkeypatch.setattr(os, "geteuid", lambda: uid)
+        running = server(handler(lambda c: None), ip=ip)
+        running.stop()
+        return [text for text in caplog.messages if "runs as root" in text]
+
+    assert len(told("0.0.0.0:0", 0)) == 1 and "user='nobody'" in told("0.0.0.0:0", 0)[0]
+    assert not told("127.0.0.1:0", 0) and not told("0.0.0.0:0", 1000)
+
+
 def test_a_module_is_found_by_name_path_and_object(tmp_path, nothing_left, monkeypatch):
     file = tmp_path / "by_path_module.py"
     file.write_text("from toolips_udp import handler\n\n@handler\ndef main(c):\n    c.respond(__name__)\n")

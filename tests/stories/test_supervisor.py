@@ -380,7 +380,11 @@ def test_the_admin_listener_tells_of_all_workers(server, peer, module):
 
     assert page("/readyz").strip() == b"ready"
     assert json.loads(page("/counters"))["handled"] == running.counters["handled"] >= 4
-    assert b"handled" in page("/metrics")
+    metrics = page("/metrics")
+    assert b"handled" in metrics and b"toolips_udp_receive_buffer_bytes " in metrics
+    assert b"toolips_udp_restarts_total 0\n" in metrics and b"toolips_udp_generation 1\n" in metrics
+    running.reload()
+    assert b"toolips_udp_generation 2\n" in page("/metrics")
 
 
 def test_multicast_reaches_one_worker_once(server, module):
@@ -481,7 +485,9 @@ def test_harden_and_user_give_up_rights(server, peer, module):
     assert lines["NoNewPrivs"].strip() == "1"
     assert lines["CapEff"].strip() == lines["CapBnd"].strip() == "0" * 16
     assert lines["Seccomp"].strip() == "2"
-    assert os.stat(f"/proc/{running.pids[0]}/environ").st_uid == 0  # L9: not dumpable, so no core file has its secrets
+    assert (
+        os.stat(f"/proc/{running.pids[0]}/environ").st_uid == 0
+    )  # L9: not dumpable, so no core file has its secrets
     assert peer(running.address, timeout=10).ask(b"exec") == b"1"  # EPERM
     alone = server(module=str(module), user="nobody")  # a worker too, so that this process stays what it is
     lines = dict(

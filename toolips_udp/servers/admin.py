@@ -80,6 +80,24 @@ def metrics(server: Server) -> Page:
         lines += ["# HELP toolips_udp_refused_calls_total System calls that hardened workers were refused."]
         lines += ["# TYPE toolips_udp_refused_calls_total counter"]
         lines += [f"toolips_udp_refused_calls_total {sum(refused.values())}"]
+    group = getattr(server, "group", None)
+    if group is not None:
+        lines += ["# HELP toolips_udp_restarts_total Workers that died and were replaced."]
+        lines += ["# TYPE toolips_udp_restarts_total counter", f"toolips_udp_restarts_total {group.restarts}"]
+        lines += ["# HELP toolips_udp_generation How often the module was loaded: 1 and one for each reload."]
+        lines += ["# TYPE toolips_udp_generation gauge", f"toolips_udp_generation {group.generation}"]
+    buffers = [mode.receive_buffer for mode in server.modes if mode.receive_buffer]
+    if buffers:
+        lines += [
+            "# HELP toolips_udp_receive_buffer_bytes What the kernel has granted one UDP socket, the smallest."
+        ]
+        lines += [
+            "# TYPE toolips_udp_receive_buffer_bytes gauge",
+            f"toolips_udp_receive_buffer_bytes {min(buffers)}",
+        ]
+        asked = server.settings.receive_buffer
+        lines += ["# TYPE toolips_udp_receive_buffer_asked_bytes gauge"]
+        lines += [f"toolips_udp_receive_buffer_asked_bytes {asked}"]
     lines += ["# TYPE toolips_udp_ready gauge", f"toolips_udp_ready {int(server.takes_work)}"]
     return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..journal import Journal
+from ..transports.stream_limits import is_loopback
 from . import systemd
 
 if TYPE_CHECKING:
     from ..manifest import Manifest
     from .mode import ModeServer
+    from .options import Options
     from .timers import Timer
 
 
@@ -20,6 +23,7 @@ class Announcing:
 
     journal: Journal
     manifest: Manifest
+    settings: Options
     extensions: tuple[Any, ...]
     _modes: list[ModeServer]
 
@@ -42,6 +46,15 @@ class Announcing:
 
     def _announce(self) -> None:
         self.journal.announce(self._start_line())
+        self._warn_of_root()
+
+    def _warn_of_root(self) -> None:
+        """Whoever can be asked by others should not be root. On loopback and in memory nothing is said."""
+        if not hasattr(os, "geteuid") or os.geteuid() != 0 or self.settings.user:
+            return
+        if any(not is_loopback(mode.address.host) and mode.detail != "memory" for mode in self._modes):
+            text = "this server can be asked from other machines and runs as root. Fix: user='nobody', and harden=True"
+            self.journal.say(logging.WARNING, text)
 
     def _place(self, mode: ModeServer) -> str:
         """The name that an extension gave, unless it does not say the port."""

@@ -46,6 +46,8 @@ class ModeServer:
     """Whether it can serve another reading of the module: see `swap`."""
     endpoint: Any = None
     """The datagram endpoint, of a mode that has one and is open."""
+    receive_buffer: int = 0
+    """Bytes that the kernel has granted each UDP socket; 0 of a mode that has none."""
     detail: str = ""
     """Said in the start line, as in `native`."""
     name: str = ""

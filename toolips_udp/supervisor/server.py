@@ -53,6 +53,8 @@ class GroupMode(ModeServer):
             address, server.workers, kind, server.settings.steer, server.settings.receive_buffer
         )
         self.address = Address.of(self.sockets[0].getsockname())
+        if self.mode is UDP:
+            self.receive_buffer = self.sockets[0].getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         self._join(server.settings.multicast)
 
     def _join(self, groups: list[str]) -> None:
