@@ -32,6 +32,21 @@ class Browsers:
         return int(self._game._settings["max_message"])
 
     @property
+    def rate(self) -> float:
+        """Messages a second of one of them."""
+        return float(self._game._settings["rate"])
+
+    @property
+    def byte_rate(self) -> float:
+        """Bytes a second of one of them."""
+        return float(self._game._settings["byte_rate"])
+
+    @property
+    def limit_loopback(self) -> bool:
+        """Whether those of this machine are limited too."""
+        return bool(self._game._settings["limit_loopback"])
+
+    @property
     def peer_class(self) -> type:
         """Peers with the rooms of this game."""
         if self._class is None:

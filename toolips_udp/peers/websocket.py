@@ -7,6 +7,7 @@ its channel and has not left yet. Game and Messages open peers here as they do o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -59,6 +60,10 @@ class Hall(Protocol):
 
     channels: int
     max_message: int
+    rate: float
+    byte_rate: float
+    """Messages and bytes a second of one browser, 0: as many as it likes. Above them its messages wait."""
+    limit_loopback: bool
     peer_class: type
     """A subclass of `WebSocketPeer`."""
     encode: Callable[[Any], bytes]
@@ -180,6 +185,29 @@ def close_code(code: int) -> int:
     return 4000 + min(code, 899)
 
 
+class Pace:
+    """Two buckets that hold a second each. What is above them is not dropped, as the wire is reliable: it waits."""
+
+    def __init__(self, rate: float, byte_rate: float, now: float) -> None:
+        self._rates = (rate, byte_rate)
+        self._left = [rate, byte_rate]
+        self._at = now
+
+    def take(self, size: int, now: float) -> float:
+        """A message of so many bytes has come: the seconds until the next one may."""
+        wait, passed = 0.0, now - self._at
+        self._at = now
+        for n, (rate, amount) in enumerate(zip(self._rates, (1, size), strict=True)):
+            if rate:
+                self._left[n] = min(rate, self._left[n] + rate * passed) - amount
+                wait = max(wait, -self._left[n] / rate)
+        return wait
+
+
+def _is_loopback(host: str) -> bool:
+    return host == "::1" or host.removeprefix("::ffff:").startswith("127.")
+
+
 async def serve(c: Any, hall: Hall) -> None:
     """A WebSocket from its opening to its end."""
     refused = hall.room_for(c.address)
@@ -189,6 +217,8 @@ async def serve(c: Any, hall: Hall) -> None:
     peer = hall.peer_class(hall, c)
     _guarded(hall, peer, hall.joined, peer)
     word, code, by_peer = "left", 0, True
+    free = _is_loopback(c.address.host) and not hall.limit_loopback
+    pace = Pace(0 if free else hall.rate, 0 if free else hall.byte_rate, hall.now())
     while (data := await c.read()) is not None:
         if peer._ended is not None:
             break
@@ -204,6 +234,9 @@ async def serve(c: Any, hall: Hall) -> None:
         peer._bytes_in += len(data)
         message = Message(data[2:], data[0], DELIVERIES[data[1]], hall.now())
         _guarded(hall, peer, hall.received, peer, message)
+        wait = pace.take(len(data), message.now)
+        if wait > 0:
+            await asyncio.sleep(wait)
     if peer._ended is not None:
         (word, code), by_peer = peer._ended, False
     peer.leave = (word, code, by_peer)

@@ -148,3 +148,29 @@ def test_b31_pings_without_end_are_answered_and_make_no_message():
 
     run(game, story)
     assert seen == [b"end"]
+
+
+def test_b17_a_page_that_says_too_much_is_read_at_its_rate_and_loses_nothing():
+    from toolips_udp.peers.websocket import Pace
+
+    pace, now, waits = Pace(100, 10_000, 0.0), 0.0, []
+    for n in range(1000):
+        waits.append(pace.take(10 if n < 500 else 1000, now))
+        now += waits[-1]
+    assert waits[:100] == [0.0] * 100 and waits[101] == pytest.approx(0.01)
+    assert now == pytest.approx(4.0 + 50.0, abs=2.0), "500 at 100 a second, 500,000 bytes at 10,000 a second"
+    assert Pace(0, 0, 0.0).take(1 << 30, 0.0) == 0.0
+
+    game, seen = Game(Enet(), WebSocket("/play"), rate=100, limit_loopback=True), []
+    game.on_message(lambda peer, m: seen.append((m.now, m.data)))
+
+    async def story(server, url):
+        async with websockets.connect(url) as page:
+            for n in range(150):
+                await page.send(b"\0\0%d" % n)
+            while len(seen) < 150:
+                await asyncio.sleep(0.01)
+
+    run(game, story)
+    assert [data for _, data in seen] == [b"%d" % n for n in range(150)]
+    assert seen[-1][0] - seen[0][0] > 0.45
