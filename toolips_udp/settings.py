@@ -80,14 +80,15 @@ def _one(setting: Setting, value: Any, source: str) -> Any:
         if value.lower() not in _TRUE | _FALSE:
             raise SettingError(f"{setting.key} from {source} is {value!r}, expected true or false")
         return value.lower() in _TRUE
-    if isinstance(value, str):
-        try:
-            return kind(value)
-        except ValueError:
-            raise wrong from None
-    if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (kind, int)):
+    if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (kind, int, str)):
         raise wrong
-    return kind(value)
+    try:
+        found = kind(value)
+    except ValueError:
+        raise wrong from None
+    if found != found:  # nan is above nothing and below nothing, so no bound would hold it
+        raise wrong
+    return found
 
 
 def resolve(

@@ -24,6 +24,8 @@ def test_an_unknown_setting_gets_a_suggestion():
         ({"drain": "soon"}, {}),
         ({"drain": -1}, {}),
         ({"max_jobs": 0}, {}),
+        ({"drain": float("nan")}, {}),
+        ({}, {"TOOLIPS_UDP_AGE_LIMIT": "nan"}),
         ({"ordered": 7}, {}),
         ({}, {"TOOLIPS_UDP_MAX_JOBS": "many"}),
         ({}, {"TOOLIPS_UDP_ORDERED": "perhaps"}),

@@ -368,7 +368,7 @@ def pin_to(core: int) -> None:
     """Keep this thread, and those it starts, on one core. `StartError` when that cannot be."""
     try:
         os.sched_setaffinity(0, {core})
-    except (AttributeError, OSError) as error:
+    except (AttributeError, OSError, ValueError, OverflowError) as error:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else "none here"
         raise StartError(
             f"pin={core}: this thread cannot be kept on that core: {error}. Expected one of {cores}",

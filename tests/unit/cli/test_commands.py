@@ -139,6 +139,15 @@ def test_a_setting_of_messages_that_cannot_be_is_one_line_and_a_usage_error(word
     assert said.startswith("toolips-udp: [") and said.count("\n") == 1 and "Traceback" not in said
 
 
+@pytest.mark.parametrize("core", ["-1", "100000", str(2**70)])
+def test_a_core_that_there_is_not_is_told_in_one_line(core, tmp_path, capsys):
+    path = tmp_path / "pinned_echo.py"
+    path.write_text("from toolips_udp import handler\n@handler\ndef main(c): ...\n")
+    assert cli.main(["run", str(path), "--udp", "127.0.0.1:0", f"--pin={core}"]) == 3
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"[bad-setting] pin={core}: this thread cannot be kept on that core" in said
+
+
 def test_sealing_without_its_extra_names_the_fix(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cryptography", None)
     assert cli.main(["messages", "serve", "--secure"]) == 1
