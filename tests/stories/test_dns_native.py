@@ -223,6 +223,17 @@ def test_whoever_watches_answers_sees_them_all():
         assert seen == ["ns1.example.org."]
 
 
+def test_4_4_native_false_shows_python_every_question_and_the_log_says_so(caplog):
+    caplog.set_level("INFO", "toolips_udp.dns")
+    seen = []
+    service = ours.Service(ours.Zone.from_text(ZONE, "example.org"), native=False)
+    service.watchers.append(lambda q, result: seen.append(q.name))
+    with toolips_udp.start("UDP", SimpleNamespace(service=service), "127.0.0.1:0") as server:
+        assert ask(server, "ns1.example.org.").answer and ask(server, "ns1.example.org.").answer
+        assert seen == ["ns1.example.org."] * 2 and server.counters["native_answers"] == 0
+    assert "Python is asked every question" in caplog.text
+
+
 def test_access_is_kept_in_c():
     _, server = serve(ours.Zone.from_text(ZONE, "example.org"), access={"query": ["192.0.2.0/24"]})
     with server:

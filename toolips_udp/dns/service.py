@@ -176,6 +176,8 @@ class Service(Answering, Extension):
         half = self._native_half()
         if half is not None:
             half.start()
+        elif not self.native:
+            log.info("native=False: Python is asked every question, none is answered by C")
         if self.transfers is not None:
             if server is None:
                 self.transfers.relieve(True)
