@@ -51,6 +51,7 @@ class DoH(Encrypted, TCPMode):
         config.h2_max_concurrent_streams = MOST_STREAMS
         config.h2_max_header_list_size = config.h11_max_incomplete_size = MOST_HEADERS
         config.include_server_header = False
+        config.keep_alive_max_requests = 1 << 31  # a forwarder keeps its connection; the resets are counted
         config.accesslog = config.errorlog = None
         self.context = self.rooms["asyncio.worker_context"].WorkerContext(None)
         self.visits: set[Visit] = set()
