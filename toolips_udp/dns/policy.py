@@ -24,7 +24,7 @@ from .zone import RRset
 
 ANSWERS = ("nxdomain", "nodata", "zero", "refused", "drop")
 BLOCK_TTL = 60
-ASKED = ("forward", "cache", "recursion")
+ASKED = ("forward", "cache", "stale", "recursion")
 """Sources of answers that came from other servers."""
 MOST_SERVERS = 4
 """Name servers of a zone that RPZ rules look at."""
