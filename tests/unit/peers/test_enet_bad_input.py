@@ -435,6 +435,46 @@ def test_b17_a_peer_over_its_rate_is_limited_before_decoding_and_then_a_flood():
     assert talker.left() == ["flood"]
 
 
+def test_b17_of_200_peers_one_floods_and_the_others_notice_nothing():
+    wire = Wire(limit_loopback=True, rate=100, max_peers=300)
+    clients = [wire.client(join=False) for _ in range(199)]
+    wire.run(2.0)
+    talker = Talker(wire, STRANGER)
+    said, words = {address: [] for *_, address in clients}, []
+    for step in range(60):
+        words += [talker.raw(b"\x85\xff\0\2") for _ in range(500)]
+        for _, peer, address in clients[step % 10 :: 10]:
+            said[address].append(b"%d" % step)
+            peer.send(said[address][-1])
+        wire.run(0.02)
+    got = {address: [] for address in said}
+    for _, peer, message in wire.take():
+        got[peer.address].append(message.data)
+    assert got == said, "each message, in order, within the turn in which it was sent"
+    assert words.count("limited") > 0.98 * len(words) and not wire.take(kind="leave")
+    assert all(wire.peer_of(address).stats.dropped_limited == 0 for address in said)
+
+
+def test_b16_one_of_64_that_never_acks_delays_no_broadcast_to_the_others():
+    def waits(hostile):
+        wire, found = Wire(weather=lambda data: [20_000_000]), []
+        clients = [wire.client(join=False) for _ in range(63)]
+        wire.run(1.0)
+        if hostile:
+            Talker(wire)
+        for _ in range(300):
+            sent = wire.now
+            wire.server.broadcast(list(wire.server.peers.values()), bytes(1000))
+            wire.run(0.03)
+            for *_, address in clients:
+                found += [round((m.now * 1e9 - sent) / 1e6) for _, _, m in wire.take(address)]
+        return sorted(found)
+
+    calm, beside = waits(False), waits(True)
+    assert len(calm) == len(beside) == 63 * 300
+    assert beside[int(len(beside) * 0.99)] <= 1.1 * calm[int(len(calm) * 0.99)]
+
+
 def test_b18_thousands_of_peers_that_expire_at_once_are_worked_off_in_bounded_turns():
     wire = Wire(max_peers=2000)
     host, *_ = wire.client()
