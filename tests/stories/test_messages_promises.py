@@ -210,3 +210,23 @@ def test_hc_03_main_runs_in_the_script_and_its_error_is_the_exit_status(body, st
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
     )
     assert done.stdout == "main\nmain\n", "imported, it does not run"
+
+
+def test_a_wait_looks_up_now_and_then_so_that_no_signal_is_answered_never(monkeypatch):
+    """A signal between Python's last look at its flags and a wait without an end would not interrupt it."""
+    server = messages.Server("test").start(ANY)
+    ended, waits = server.host.ended, []
+
+    class Looked:
+        is_set, set = ended.is_set, ended.set
+
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            if len(waits) == 1:
+                return False  # its time was over
+            server.host.stop(wait=False)
+            return ended.wait(30)
+
+    monkeypatch.setattr(server.host, "ended", Looked())
+    assert server.wait() is True
+    assert len(waits) == 2 and None not in waits

@@ -114,8 +114,9 @@ class Server(Messages):
         """Block until it has stopped; in the main thread SIGINT and SIGTERM stop it. False after `timeout` seconds."""
         if timeout is not None:
             return self.host.ended.wait(timeout)
-        with Answering(self.host):
-            return self.host.ended.wait()
+        with Answering(self.host) as signals:
+            signals.wait_for(self.host)
+            return True
 
     def __enter__(self) -> Server:
         if not self.running:
