@@ -35,6 +35,7 @@ def test_the_admin_listener_shows_health_readiness_metrics_and_counters(server, 
     assert "toolips_udp_handled_total 3\n" in metrics
     assert 'toolips_udp_dropped_total{word="kernel"} 0\n' in metrics
     assert f"toolips_udp_receive_buffer_bytes {running.modes[0].receive_buffer}\n" in metrics
+    assert "\ntoolips_udp_loop_lag_seconds 0." in metrics
     assert f"toolips_udp_receive_buffer_asked_bytes {running.settings.receive_buffer}\n" in metrics
     for is_ready, level in ((False, 0), (True, 2)):  # it stops; or memory is past its second mark
         running.ready, running.pressure = is_ready, SimpleNamespace(level=level)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..address import Address
 from ..counters import DROPS, WORDS
 from ..errors import StartError
+from .lag import Lag
 
 if TYPE_CHECKING:
     from .base import Server
@@ -98,6 +99,12 @@ def metrics(server: Server) -> Page:
         asked = server.settings.receive_buffer
         lines += ["# TYPE toolips_udp_receive_buffer_asked_bytes gauge"]
         lines += [f"toolips_udp_receive_buffer_asked_bytes {asked}"]
+    if server.admin is not None:
+        lines += [
+            "# HELP toolips_udp_loop_lag_seconds How late this process's loop was, at most, in the last minute."
+        ]
+        lines += ["# TYPE toolips_udp_loop_lag_seconds gauge"]
+        lines += [f"toolips_udp_loop_lag_seconds {server.admin.lag.worst:.6f}"]
     lines += ["# TYPE toolips_udp_ready gauge", f"toolips_udp_ready {int(server.takes_work)}"]
     return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
 
@@ -117,6 +124,7 @@ class Admin:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._listener: asyncio.Server | None = None
+        self.lag = Lag()
         self._open: set[asyncio.Task[Any]] = set()
         self.address = Address("127.0.0.1", 0)
         self.path: Path | None = None
@@ -130,6 +138,7 @@ class Admin:
 
             raise bind_error("the admin listener", address, error) from error
         self.address = Address.of(self._listener.sockets[0].getsockname())
+        self.lag.begin(asyncio.get_running_loop())
 
     async def open_path(self, path: Path) -> None:
         """Listen on a unix socket, for this user alone. Raises `StartError`."""
@@ -157,6 +166,7 @@ class Admin:
 
     async def close(self) -> None:
         """Stop listening and end what is open."""
+        self.lag.end()
         if self.path is not None:
             self.path.unlink(missing_ok=True)
         if self._listener is not None:
