@@ -132,6 +132,8 @@ def _gcov(notes: Path) -> dict[str, object]:
         command = ["gcov", "--json-format", "--branch-probabilities", str(notes)]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         made = list(Path(folder).glob("*.json.gz"))
+        if "stamp mismatch" in done.stderr:
+            raise SystemExit(f"{notes.stem} was compiled anew since it ran. Fix: python tests/covered.py forget")
         if done.returncode or not made:
             raise SystemExit(f"gcov {notes}: {done.stderr.strip() or 'wrote nothing'}")
         told: dict[str, object] = json.loads(gzip.decompress(made[0].read_bytes()))
