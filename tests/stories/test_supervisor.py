@@ -571,7 +571,11 @@ def test_the_loop_of_a_hardened_supervisor_sees_only_its_own_files_and_goes_on_l
     kept = logging.handlers.RotatingFileHandler(logs / "server.log", maxBytes=1, backupCount=3)
     logging.getLogger("toolips_udp").addHandler(kept)
     try:
-        running = server(module=str(module), workers=2, user="nobody", harden=True, control=True)
+        admin = run / "toolips_udp" / "admin.sock"
+        admin.parent.mkdir(mode=0o700)
+        running = server(
+            module=str(module), workers=2, user="nobody", harden=True, control=True, admin=f"unix:{admin}"
+        )
         assert running._from_outside(_read(module)).startswith("\nimport asyncio")
         assert running._from_outside(_read("/etc/passwd"))
         for path in (foreign / "file", logs / ".." / foreign.name / "file"):

@@ -163,6 +163,7 @@ class Admin:
                 code="no-such-address",
             ) from error
         self.path = path
+        self.lag.begin(asyncio.get_running_loop())
 
     async def close(self) -> None:
         """Stop listening and end what is open."""

@@ -261,8 +261,10 @@ class SupervisedServer(Server):
         given = [self.settings[name] for name in KNOWN]
         read, write = hardening.own_files(getattr(self.manifest.module, "__file__", None), given)
         write += hardening.written_folders()
-        if self.control is not None and self.control.path is not None:
-            write.append(str(self.control.path.parent))
+        doors = (door.path for door in (self.control, self.admin) if door is not None)
+        write += [
+            str(path.absolute().parent) for path in doors if path is not None
+        ]  # the socket is removed at the end
         return read, write
 
     def _start_line(self) -> str:
