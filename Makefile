@@ -11,7 +11,9 @@ SEEDS ?= 10000
 
 .PHONY: run test test-all build native-test sanitize lint bench fuzz fuzz-long soak farm dist clean harden coverage
 
+# on a terminal the server has a process group of its own: Ctrl-C is for it, and make ends with its exit code
 run: build
+	@if [ -t 0 ]; then set -m; fi; \
 	$(BIN)/python -m toolips_udp run examples/dns/answers.py --udp 127.0.0.1:5300 --tcp 127.0.0.1:5300 --live
 
 # The environment. The native core is left to `build`, which makes it in place, once; compat mode puts this

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -38,42 +38,67 @@ def test_a_target_of_the_makefile_is_there(target):
     assert recipe(target)
 
 
-def test_make_run_answers_dns_shows_what_to_try_and_drains(tmp_path):
-    (command,) = [line for line in recipe("run") if "toolips_udp run" in line]
+def free_port() -> int:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = command.replace("127.0.0.1:5300", f"127.0.0.1:{port}").split()
-    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    said: list[str] = []
+        return int(probe.getsockname()[1])
+
+
+def make_run(tmp_path: Path, port: int) -> list[str]:
+    """`make run` with this interpreter for its environment and another port."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "bin/python").chmod(0o755)
+    text = (ROOT / "Makefile").read_text().replace("127.0.0.1:5300", f"127.0.0.1:{port}")
+    (tmp_path / "Makefile").write_text(text)
+    return ["make", "-f", str(tmp_path / "Makefile"), "-o", "build", "run", f"VENV={tmp_path}"]
+
+
+def answered(port: int) -> bytes:
+    """The answer to a question; empty when there is none in a minute."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(0.3)
+        client.connect(("127.0.0.1", port))
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                client.send(QUESTION)
+                return client.recv(512)
+            except (TimeoutError, ConnectionRefusedError):
+                time.sleep(0.05)
+    return b""
+
+
+def test_make_run_answers_dns_shows_what_to_try_and_drains_on_ctrl_c(tmp_path):
+    """On a terminal, as a person does it: Ctrl-C reaches the server alone, and make ends with 0 too."""
+    port = free_port()
+    words = make_run(tmp_path, port)
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(ROOT)
+        os.execvp(words[0], words)
+    said: list[bytes] = []
     seen = threading.Event()
 
     def read() -> None:
-        assert process.stderr
-        for line in process.stderr:
-            said.append(line)
-            if re.search("handled [1-9]", line):
-                seen.set()
+        try:
+            while piece := os.read(terminal, 4096):
+                said.append(piece)
+                if re.search(rb"handled [1-9]", b"".join(said)):
+                    seen.set()
+        except OSError:
+            pass  # the other end has closed
 
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
-            client.settimeout(0.3)
-            client.connect(("127.0.0.1", port))
-            until, answer = time.monotonic() + 60, b""
-            while not answer and time.monotonic() < until:
-                try:
-                    client.send(QUESTION)
-                    answer = client.recv(512)
-                except (TimeoutError, ConnectionRefusedError):
-                    time.sleep(0.05)
+        answer = answered(port)
         assert answer[:2] == QUESTION[:2] and answer[3] & 15 == 0 and answer[7] >= 1
         assert seen.wait(30), said
     finally:
-        process.send_signal(signal.SIGINT)
-        code = process.wait(30)
+        os.write(terminal, b"\3")
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
         reader.join()
-        process.stderr.close()
-    assert code == 0, said
-    assert any("try: dig @127.0.0.1" in line for line in said), said
+        os.close(terminal)
+    text = b"".join(said).decode()
+    assert code == 0 and "Interrupt" not in text and "try: dig @127.0.0.1" in text, text

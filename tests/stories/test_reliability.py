@@ -1,6 +1,7 @@
 """Rows of the list of bad inputs and events that no other file tries: see tests/house/rows.txt for all of them."""
 
 import asyncio
+import base64
 import logging
 import os
 import random
@@ -17,6 +18,8 @@ from types import SimpleNamespace
 import pytest
 
 from toolips_udp import handler, messages
+from toolips_udp.dns.settings import KeyTable
+from toolips_udp.dns.tsig import Keys
 from toolips_udp.game import Game
 
 ROOT = Path(__file__).parents[2]
@@ -295,6 +298,7 @@ def test_l7_the_page_of_metrics_does_not_grow_with_sources_and_holds_nothing_of_
 def test_l9_no_secret_is_in_a_log_line_a_repr_or_a_setting(server, caplog):
     caplog.set_level(logging.DEBUG)
     token, wrong = "a-token-nobody-may-read", "a-wrong-one-nobody-may-read"
+    key = base64.b64encode(b"a key nobody may read").decode()
     house = messages.Messages(token=token)
     running = server(module=SimpleNamespace(house=house), transport="native")
 
@@ -311,11 +315,13 @@ def test_l9_no_secret_is_in_a_log_line_a_repr_or_a_setting(server, caplog):
         repr(running.settings),
         repr(running.manifest),
         repr(vars(running.manifest)),
+        repr(KeyTable("xfr", key)),
+        repr(Keys({"xfr": ("hmac-sha256", key)})),
     ]
     asyncio.run(talk())
     running.stop()
     text = "\n".join([*said, *caplog.messages, *(repr(vars(record)) for record in caplog.records)])
-    for secret in (token, wrong, running.secret.hex(), repr(running.secret)):
+    for secret in (token, wrong, key, running.secret.hex(), repr(running.secret)):
         assert secret not in text
 
 

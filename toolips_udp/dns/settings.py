@@ -86,6 +86,10 @@ class KeyTable(Base):
     secret: str
     algorithm: str = "hmac-sha256"
 
+    def __repr__(self) -> str:
+        """Without the secret: configurations are shown in logs and reports."""
+        return f"KeyTable(name={self.name!r}, secret=..., algorithm={self.algorithm!r})"
+
 
 class ForwardTable(Base):
     to: list[str]
