@@ -90,7 +90,9 @@ class Report:
 
 def run_seed(name: str, seed: int, minutes: float, twice: bool = False, show: bool = False) -> Outcome:
     """Run one seed; with `twice`, a second time, and compare the traces."""
-    logging.getLogger("toolips_udp").setLevel(logging.DEBUG if show else logging.CRITICAL + 1)
+    log = logging.getLogger("toolips_udp")
+    level = log.level
+    log.setLevel(logging.DEBUG if show else logging.CRITICAL + 1)
     outcome, began = Outcome(name, seed, minutes), time.process_time()
     try:
         run = scenario(name).run(seed, minutes, show)
@@ -105,6 +107,8 @@ def run_seed(name: str, seed: int, minutes: float, twice: bool = False, show: bo
         outcome.problem = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
         if show:
             traceback.print_exc()
+    finally:
+        log.setLevel(level)
     outcome.cpu = time.process_time() - began
     return outcome
 
