@@ -196,7 +196,7 @@ def test_sample_8_ageing_passes_with_the_plugin(tmp_path):
     (tmp_path / "test_ageing.py").write_text(f"{HEADER}# {SAMPLES['test_ageing.py']}")
     found = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "toolips_udp.testing.plugin", "."],
-        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True, timeout=120,
+        cwd=tmp_path, env={"PYTHONPATH": str(ROOT), "PATH": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert "1 passed" in found.stdout, found.stdout + found.stderr
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from toolips_udp import UDP, BindError, StartError, handler, start
-from toolips_udp.supervisor import lookout
+from toolips_udp.supervisor import hardening, lookout
 
 pytestmark = pytest.mark.xdist_group("supervisor")  # they start many processes: one after the other
 ROOT = Path(__file__).parents[2]
@@ -568,6 +568,10 @@ def test_the_loop_of_a_hardened_supervisor_sees_only_its_own_files_and_goes_on_l
     logs, foreign, run = (tmp_path_factory.mktemp(name) for name in ("logs", "foreign", "run"))
     monkeypatch.setenv("TOOLIPS_UDP_RUNTIME", str(run))
     (foreign / "file").write_text("12345")
+    above, written = [str(each) for each in foreign.parents], hardening.written_folders
+    # what the tests before this one left open or on the path is no matter of this server's
+    monkeypatch.setattr(hardening, "written_folders", lambda: [each for each in written() if each not in above])
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in above])
     kept = logging.handlers.RotatingFileHandler(logs / "server.log", maxBytes=1, backupCount=3)
     logging.getLogger("toolips_udp").addHandler(kept)
     try:

@@ -188,8 +188,10 @@ class Joining:
         await self.close()
 
     def __del__(self) -> None:
-        link = getattr(self, "_link", None)
-        if link is not None and link.open and not self.closed:
+        link, protocol = getattr(self, "_link", None), getattr(self, "_protocol", None)
+        if link is None or protocol is None or protocol.session is None:
+            return  # a login that failed has ended its link
+        if link.open and not self.closed:
             warnings.warn(
                 f"{self!r} was dropped open. Fix: await client.close()",
                 ResourceWarning,
