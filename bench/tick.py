@@ -193,7 +193,7 @@ def making(rounds: int, seconds: float, raw: dict[str, object]) -> list[list[str
     fields = {"x": fixed(-64, 64, 1 / 128), "y": fixed(-64, 64, 1 / 128)}
     get, near, dice = attrgetter("x", "y"), Near(20.0), random.Random(1)
     things = [
-        SimpleNamespace(id=n + 1, teleport=False, x=dice.uniform(-64, 64), y=dice.uniform(-64, 64))
+        SimpleNamespace(id=n + 1, teleport=False, _jumps=0, x=dice.uniform(-64, 64), y=dice.uniform(-64, 64))
         for n in range(700)
     ]
     took: dict[str, list[float]] = {"C": [], "Python": []}
