@@ -30,8 +30,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 # for the same reason a request waits for more than the second of its default; those that nobody answers say how long
 asking.request.__defaults__ = (10.0, 0)
 
-# A shell's background job begins with SIGINT ignored, nohup with SIGHUP: the programs that tests start would inherit it,
-# and miss a signal that comes before they answer it themselves.
+# A shell's background job begins with SIGINT ignored, nohup with SIGHUP: the programs that tests start would inherit
+# it, and miss a signal that comes before they answer it themselves.
 for ignored, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(ignored) is signal.SIG_IGN:
         signal.signal(ignored, usual)
