@@ -167,12 +167,19 @@ static void wait_fields(carry *k, en_wait *w)
     pieces(k, w);
 }
 
-static void waits(carry *k, en_channel *c, en_link *list)
+/* How many there are in a list: counted when it is written, read when it is read. */
+static uint32_t count_of(carry *k, const en_link *list)
 {
     uint32_t count = 0;
-    for (en_link *at = list->next; at != list; at = at->next)
+    for (const en_link *at = list->next; at != list; at = at->next)
         count++;
     FIELD(count);
+    return count;
+}
+
+static void waits(carry *k, en_channel *c, en_link *list)
+{
+    uint32_t count = count_of(k, list);
     if (!k->in) {
         for (en_link *at = list->next; at != list; at = at->next)
             wait_fields(k, (en_wait *)at);
@@ -266,10 +273,7 @@ static int out_can_be(const en_peer *p, const en_out *out, int list)
 
 static void outs(carry *k, en_link *list, int which)
 {
-    uint32_t count = 0;
-    for (en_link *at = list->next; at != list; at = at->next)
-        count++;
-    FIELD(count);
+    uint32_t count = count_of(k, list);
     if (!k->in) {
         for (en_link *at = list->next; at != list; at = at->next)
             out_fields(k, (en_out *)at);

@@ -199,3 +199,8 @@ def _scope_id(name: str) -> int:
         return socket.if_nametoindex(name)
     except OSError:
         raise _bad(f"no network interface is called {name!r}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, written as in an `Address`, is this machine."""
+    return host.startswith("127.") or host == "::1"

@@ -10,6 +10,8 @@ send_dropped_full + what still waits in the retry queue.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 WORDS: tuple[str, ...] = (
     "received",
     "handled",
@@ -47,3 +49,16 @@ SIZE = 48
 
 DROPS: tuple[str, ...] = WORDS[2:15]
 """The words of datagrams that no handler finished."""
+
+
+class ByWord(Mapping[str, int]):
+    """What the read-only counters of endpoints and servers share: every word, shown without those that are 0."""
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(WORDS)
+
+    def __len__(self) -> int:
+        return len(WORDS)
+
+    def __repr__(self) -> str:
+        return repr({word: number for word, number in self.items() if number})

@@ -51,9 +51,4 @@ def _number(host: str) -> tuple[int, int]:
     return address.version, int(address)
 
 
-def is_loopback(host: str) -> bool:
-    return host in _LOOPBACK
-
-
-_LOOPBACK = Prefixes(LOOPBACK)
 NOBODY = Prefixes()

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..address import is_loopback
 from ..errors import TooLong
 from ..handlers import Route
 from .delivery import SEQUENCED, Delivery
@@ -204,10 +205,6 @@ class Pace:
         return wait
 
 
-def _is_loopback(host: str) -> bool:
-    return host == "::1" or host.removeprefix("::ffff:").startswith("127.")
-
-
 async def serve(c: Any, hall: Hall) -> None:
     """A WebSocket from its opening to its end."""
     refused = hall.room_for(c.address)
@@ -217,7 +214,7 @@ async def serve(c: Any, hall: Hall) -> None:
     peer = hall.peer_class(hall, c)
     _guarded(hall, peer, hall.joined, peer)
     word, code, by_peer = "left", 0, True
-    free = _is_loopback(c.address.host) and not hall.limit_loopback
+    free = is_loopback(c.address.host) and not hall.limit_loopback
     pace = Pace(0 if free else hall.rate, 0 if free else hall.byte_rate, hall.now())
     while (data := await c.read()) is not None:
         if peer._ended is not None:

@@ -7,8 +7,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..address import is_loopback
 from ..journal import Journal
-from ..transports.stream_limits import is_loopback
 from . import systemd
 
 if TYPE_CHECKING:

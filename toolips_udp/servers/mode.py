@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import importlib
 import socket
-from collections.abc import Iterator, Mapping, MutableSequence
+from collections.abc import Mapping, MutableSequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..address import Address
-from ..counters import WORDS
+from ..counters import WORDS, ByWord
 from ..modes import Mode
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class ModeServer:
         return None
 
 
-class Counts(Mapping[str, int]):
+class Counts(ByWord):
     """The counters of all modes of a server, added up; always of this moment."""
 
     def __init__(self, modes: list[ModeServer]) -> None:
@@ -123,15 +123,6 @@ class Counts(Mapping[str, int]):
         if word not in WORDS:
             raise KeyError(word)
         return sum(mode.counters.get(word, 0) for mode in self._modes)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(WORDS)
-
-    def __len__(self) -> int:
-        return len(WORDS)
-
-    def __repr__(self) -> str:
-        return repr({word: number for word, number in self.items() if number})
 
 
 def load_mode(mode: Mode) -> type[ModeServer]:

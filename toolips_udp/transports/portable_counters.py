@@ -5,10 +5,9 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from ..counters import WORDS
+from ..counters import WORDS, ByWord
 
 if TYPE_CHECKING:
     from .portable import Endpoint
@@ -17,7 +16,7 @@ _SO_MEMINFO = 55
 NUMBER = {word: number for number, word in enumerate(WORDS)}
 
 
-class Counters(Mapping[str, int]):
+class Counters(ByWord):
     """The counters of an endpoint: a read-only mapping of word to int."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -28,15 +27,6 @@ class Counters(Mapping[str, int]):
         if word in ("received", "kernel"):
             self._endpoint.refresh()
         return self._endpoint.words[number]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(WORDS)
-
-    def __len__(self) -> int:
-        return len(WORDS)
-
-    def __repr__(self) -> str:
-        return repr({word: number for word, number in self.items() if number})
 
 
 def kernel_drops(sock: socket.socket) -> tuple[int, int]:

@@ -33,11 +33,11 @@ from array import array
 from collections.abc import Awaitable, Callable, MutableSequence
 from typing import Any, Protocol
 
-from ..address import Address
+from ..address import Address, is_loopback
 from ..counters import SIZE, WORDS
 from . import proxied
 from .spare import Spare
-from .stream_limits import StreamLimits, is_loopback, keep_alive, place_of
+from .stream_limits import StreamLimits, keep_alive, place_of
 
 log = logging.getLogger("toolips_udp.stream")
 

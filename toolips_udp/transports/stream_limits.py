@@ -43,11 +43,6 @@ class StreamLimits:
         return min(1.0, max(0.01, min(self.idle_timeout, self.message_timeout, self.close_timeout) / 5))
 
 
-def is_loopback(host: str) -> bool:
-    """Whether `host`, as the kernel writes it, is this machine."""
-    return host.startswith("127.") or host == "::1"
-
-
 def place_of(host: str) -> str | bytes:
     """What `max_per_address` counts: an IPv4 address, or the /64 of an IPv6 one.
 

@@ -65,8 +65,3 @@ class Link:
             self.open = False
             on_close, self.on_message, self.on_close = self.on_close, _nobody, _nobody
             on_close(word)
-
-
-def is_near(host: str) -> bool:
-    """Whether a host is this machine's loopback."""
-    return host.startswith("127.") or host == "::1"

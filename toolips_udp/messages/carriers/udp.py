@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ...address import Address, AnyAddress
+from ...address import Address, AnyAddress, is_loopback
 from ...modes import UDP
 from ...peers.drive import Drive
 from ...peers.enet import Enet, caps_of
@@ -20,7 +20,7 @@ from ...peers.peer import AT_ONCE, CODE_OF, CODES, DRAINED
 from ...peers.vigil import Vigil
 from ...peers.wire import Wire
 from ..errors import ConnectError
-from .link import Link, is_near
+from .link import Link
 
 RIDER = 0x54554D31
 """The 32 bits of CONNECT by which a shared host knows clients of messages: TUM1."""
@@ -43,7 +43,7 @@ class PeerLink(Link):
         self.vigil = vigil
         self.address = peer.address
         self.host = peer.address.host
-        self.near = is_near(self.host)
+        self.near = is_loopback(self.host)
         self._since = 0
         self._unsent = 0
 

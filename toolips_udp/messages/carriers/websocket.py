@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ...address import Address
+from ...address import Address, is_loopback
 from ...errors import missing_extra
 from ...handlers import Route, route
 from ..errors import ConnectError
-from .link import Link, is_near
+from .link import Link
 
 PART = 48 * 1024
 DEFAULT_PATH = "/messages"
@@ -62,7 +62,7 @@ class ServerSocketLink(Link):
         self._loop = asyncio.get_running_loop()
         self.address = c.address
         self.host = c.ip
-        self.near = is_near(self.host)
+        self.near = is_loopback(self.host)
         self._parts: deque[bytes] = deque()
         self._waiting = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -146,7 +146,7 @@ class ClientSocketLink(Link):
         host, port = socket.remote_address[:2]
         self.address = Address(host, port)
         self.host = host
-        self.near = is_near(host)
+        self.near = is_loopback(host)
         self._queue: deque[bytes] = deque()
         self._waiting = 0
         self._ring = asyncio.Event()
