@@ -750,7 +750,7 @@ def test_a_hs23_a_token_leaves_this_machine_only_when_told_to(monkeypatch):
     with messages.serve("test", ip=ANY, login_func=login) as server:
         with pytest.raises(messages.LoginError):
             run(messages.Client("test", server.address, send_token=False).connect())
-        monkeypatch.setattr(udp, "is_near", lambda host: False)  # as if it were elsewhere
+        monkeypatch.setattr(udp, "is_loopback", lambda host: False)  # as if it were elsewhere
         run(story(server.address))
     with messages.serve(
         "test", ip=ANY
