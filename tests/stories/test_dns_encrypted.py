@@ -32,11 +32,15 @@ needs_h2 = pytest.mark.skipif(
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory):
     """A certificate for dns.test and 127.0.0.1, signed by itself, and its key."""
+    return new_certificate(tmp_path_factory.mktemp("tls"))
+
+
+def new_certificate(folder):
+    """The paths of one, with a key of its own."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    folder = tmp_path_factory.mktemp("tls")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "dns.test")])
     now = datetime.datetime.now(datetime.UTC)

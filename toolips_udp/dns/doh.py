@@ -1,19 +1,19 @@
 """DNS over HTTPS: one h2 connection to an upstream, POST, id 0 (RFC 8484; extra `doh`).
 
-Imports upstream and exchange; h2 when used.
+Imports upstream, exchange and resumption; h2 when used.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import ssl
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import missing_extra
 from . import pins
 from .exchange import Attempt
+from .resumption import Resuming
 from .upstream import Upstream
 
 MOST_STREAMS = 50
@@ -26,7 +26,7 @@ Lost = Callable[[str], Any]
 class Client:
     """One HTTP/2 connection. `closed` is true when another one must be made."""
 
-    def __init__(self, upstream: Upstream, tls: ssl.SSLContext) -> None:
+    def __init__(self, upstream: Upstream, tls: Resuming) -> None:
         try:
             self.h2: Any = importlib.import_module("h2.connection")
             self.config: Any = importlib.import_module("h2.config")
@@ -35,6 +35,7 @@ class Client:
         self.upstream = upstream
         self.context = tls
         self.closed = False
+        self.answered = False
         self.waiting: dict[int, tuple[Report, Lost, bytearray]] = {}
         self.early: list[tuple[Attempt, Report, Lost]] = []
         self.connection: Any = None
@@ -75,6 +76,7 @@ class Client:
                 address.host, address.port, ssl=self.context, server_hostname=self.upstream.name
             )
             pins.check(self.writer, self.upstream.pin)
+            self.upstream.shook_hands(self.writer)
             self.connection = self.h2.H2Connection(
                 self.config.H2Configuration(client_side=True, header_encoding="utf-8")
             )
@@ -95,6 +97,8 @@ class Client:
             cause = str(error) or type(error).__name__
         finally:
             self.closed = True
+            if not self.answered:
+                self.context.forget()
             if self.writer is not None:
                 self.writer.close()
             for _, lost, _ in list(self.waiting.values()):
@@ -120,6 +124,9 @@ class Client:
                 found[1](f"HTTP status {status}")
         elif kind == "StreamEnded" and found:
             self.waiting.pop(stream)
+            if not self.answered:
+                self.answered = True
+                self.context.learn(self.writer)
             found[0](bytes(found[2]))
         elif kind == "StreamReset" and found:
             self.waiting.pop(stream)

@@ -294,6 +294,8 @@ def _upstreams(page: Page, step: Any) -> None:
             page.add("upstream_queries_total", asked, transport=transport, **label)
         for cause, count in sorted(u.causes.items()):
             page.add("upstream_failures_total", count, cause=cause, **label)
+        for session, count in sorted(u.handshakes.items()):
+            page.add("upstream_handshakes_total", count, session=session, **label)
         page.add("hedges_total", getattr(u, "hedged", 0), **label)
         page.add("upstream_up", int(not u.down), "gauge", **label)
         if u.rtt is not None:

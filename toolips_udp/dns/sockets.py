@@ -1,6 +1,6 @@
 """Sends attempts over real sockets: a pool of random UDP ports, kept TCP and TLS streams, HTTPS (F5, F8, F9).
 
-One `Sockets` per service and loop. Imports exchange and upstream; HTTPS needs the
+One `Sockets` per service and loop. Imports exchange, upstream and resumption; HTTPS needs the
 extra `doh` (h2).
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from . import pins
 from .exchange import Attempt
+from .resumption import Contexts, Resuming
 from .upstream import Upstream
 
 PORTS_PER_UPSTREAM = 8
@@ -113,9 +114,10 @@ class Port:
 class Stream:
     """One TCP or TLS connection to an upstream, many questions at a time, replies in any order."""
 
-    def __init__(self, upstream: Upstream, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, upstream: Upstream, tls: Resuming | None) -> None:
         self.upstream = upstream
         self.tls = tls
+        self.answered = False
         self.waiting: dict[int, tuple[Report, Lost]] = {}
         self.closed = False
         self.writer: asyncio.StreamWriter | None = None
@@ -139,7 +141,9 @@ class Stream:
             reader, self.writer = await asyncio.open_connection(
                 address.host, address.port, ssl=self.tls, server_hostname=name
             )
-            pins.check(self.writer, self.upstream.pin if self.tls else None)
+            if self.tls is not None:
+                pins.check(self.writer, self.upstream.pin)
+                self.upstream.shook_hands(self.writer)
             self.writer.writelines(self.queue)
             self.queue.clear()
             while True:
@@ -147,12 +151,18 @@ class Stream:
                     size = int.from_bytes(await reader.readexactly(2), "big")
                     data = await reader.readexactly(size)
                 found = self.waiting.get(int.from_bytes(data[:2], "big"))
+                if not self.answered:
+                    self.answered = True
+                    if self.tls is not None:
+                        self.tls.learn(self.writer)
                 if found:
                     found[0](data)
         except (OSError, EOFError, TimeoutError, ssl.SSLError) as error:
             cause = str(error) or type(error).__name__
         finally:
             self.closed = True
+            if self.tls is not None and not self.answered:
+                self.tls.forget()
             if self.writer is not None:
                 self.writer.close()
             for _, lost in list(self.waiting.values()):
@@ -168,7 +178,7 @@ class Sockets:
         self.ports: dict[int, list[Port]] = {}
         self.streams: dict[tuple[int, str], list[Stream]] = {}
         self.https: dict[int, Any] = {}
-        self.ca = ca
+        self.contexts = Contexts(ca)
 
     def later(self, delay: float, fn: Callable[[], Any]) -> Callable[[], Any]:
         return self.loop.call_later(delay, fn).cancel
@@ -214,14 +224,9 @@ class Sockets:
         free = [port for port in ports if attempt.id not in port.waiting] or ports
         return self.rng.choice(free).send(attempt, report, lost)
 
-    def tls(self, alpn: str, upstream: Upstream) -> ssl.SSLContext:
-        """A context that verifies the upstream's name, or leaves its key to `pins.check`; TLS 1.2 or later."""
-        context = ssl.create_default_context(cafile=self.ca)
-        if upstream.pin is not None:
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols([alpn])
-        return context
+    def tls(self, alpn: str, upstream: Upstream) -> Resuming:
+        """The context for the next connection to an upstream."""
+        return self.contexts.get(upstream, alpn, self.loop.time())
 
     async def close(self) -> None:
         for ports in self.ports.values():

@@ -9,6 +9,7 @@ import ipaddress
 import math
 import random
 from collections import Counter, deque
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..address import Address
@@ -70,6 +71,8 @@ class Upstream:
         self.failed = 0
         self.asked_by: Counter[str] = Counter({self.transport: 0})
         self.causes: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
+        self.handshakes: Counter[str] = Counter()
+        """Of TLS, `whole` ones and those `resumed`."""
         self.hedged = 0
         self.held = False  # an operator took it out
         self.looped = False  # it is ourselves: never asked
@@ -106,6 +109,11 @@ class Upstream:
         if not self.client_cookie:
             self.client_cookie = rng.getrandbits(64).to_bytes(8, "big")
         return self.client_cookie
+
+    def shook_hands(self, connection: Any) -> None:
+        """A TLS connection to it stands."""
+        tls = connection.get_extra_info("ssl_object")
+        self.handshakes["resumed" if tls is not None and tls.session_reused else "whole"] += 1
 
     def answered(self, rtt: float, measured: bool = True) -> None:
         """An answer came after `rtt` seconds."""
