@@ -4,6 +4,7 @@
 
 import asyncio
 import base64
+import hmac
 import random
 
 import dns.message
@@ -366,23 +367,69 @@ def test_x6_a_mac_that_is_cut_is_badtrunc_and_one_too_short_or_too_long_a_format
     from toolips_udp.dns.tsig import Tsig
 
     _, wire = signed_query()
-    at = tsig_place(wire)
-    good = Tsig.parse(wire, at)
-    mac = (good.mac + bytes(64))[:octets]
-    rdata = wire.index(good.mac) - 2
-    rest = mac + wire[rdata + 2 + 32 :]
-    size = rdata - wire.index(b"\0\xfa\0\xff\0\0\0\0", at) - 10 + 2 + len(rest)
-    head = wire[: wire.index(b"\0\xfa\0\xff\0\0\0\0", at) + 8]
-    packet = head + size.to_bytes(2, "big") + wire[len(head) + 2 : rdata] + octets.to_bytes(2, "big") + rest
+    packet = cut(wire, octets)
     assert octets != 32 or packet == wire
     reply = replies(service_of(big()), packet, "udp")[0]
     message = Message.parse(reply)
     assert message.rcode == rcode and bool(message.answer) == (rcode == 0)
     if error is not None:
         told = Tsig.parse(reply, tsig_place(reply))
-        assert told.error == error and (bool(told.mac) or error)
+        assert told.error == error and len(told.mac) == 32
     else:
         assert tsig_place(reply) == 0
+
+
+def cut(wire, octets, flip=0):
+    """The signed message with so much of its MAC, and some bits of the first octet wrong."""
+    from toolips_udp.dns.tsig import Tsig
+
+    at = tsig_place(wire)
+    good = Tsig.parse(wire, at)
+    mac = bytearray((good.mac + bytes(64))[:octets])
+    if flip:
+        mac[0] ^= flip
+    rdata = wire.index(good.mac) - 2
+    rest = bytes(mac) + wire[rdata + 2 + 32 :]
+    size = rdata - wire.index(b"\0\xfa\0\xff\0\0\0\0", at) - 10 + 2 + len(rest)
+    head = wire[: wire.index(b"\0\xfa\0\xff\0\0\0\0", at) + 8]
+    return head + size.to_bytes(2, "big") + wire[len(head) + 2 : rdata] + octets.to_bytes(2, "big") + rest
+
+
+@pytest.mark.parametrize(
+    ("octets", "flip", "late", "error"),
+    [
+        (16, 1, 0, rrtypes.BADSIG),
+        (31, 128, 0, rrtypes.BADSIG),
+        (16, 1, 301, rrtypes.BADSIG),
+        (16, 0, 301, rrtypes.BADTIME),
+        (16, 0, 300, rrtypes.BADTRUNC),
+    ],
+)
+def test_x6_a_mac_that_is_cut_is_verified_before_it_is_found_too_short(octets, flip, late, error):
+    """RFC 8945 section 5.2: key, MAC, time, and then the length; 5.3.2: the first two are answered unsigned."""
+    from toolips_udp.dns.tsig import Tsig
+
+    _, wire = signed_query(now=NOW - late)
+    reply = replies(service_of(big()), cut(wire, octets, flip), "udp")[0]
+    told = Tsig.parse(reply, tsig_place(reply))
+    assert Message.parse(reply).rcode == rrtypes.NOTAUTH and told.error == error
+    assert bool(told.mac) == (error != rrtypes.BADSIG)
+
+
+def test_x6_the_reply_to_a_cut_mac_is_signed_over_the_mac_as_it_came():
+    from toolips_udp.dns.tsig import Tsig
+
+    _, wire = signed_query()
+    packet = cut(wire, 20)
+    reply = replies(service_of(big()), packet, "udp")[0]
+    at = tsig_place(reply)
+    told = Tsig.parse(reply, at)
+    bare = reply[:10] + (int.from_bytes(reply[10:12], "big") - 1).to_bytes(2, "big") + reply[12:at]
+    came = Tsig.parse(packet, tsig_place(packet)).mac
+    times = told.time.to_bytes(6, "big") + told.fudge.to_bytes(2, "big")
+    variables = b"\3xfr\0" + b"\0\xff" + bytes(4) + b"\x0bhmac-sha256\0" + times + b"\0\x16" + b"\0\0"
+    digest = hmac.digest(base64.b64decode(SECRET), b"\0\x14" + came + bare + variables, "sha256")
+    assert len(came) == 20 and told.error == 22 and told.mac == digest
 
 
 def test_x6_every_flipped_bit_of_a_signed_transfer_is_refused():
