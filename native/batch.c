@@ -182,12 +182,20 @@ static void age_watch(tudp_batch *b, uint32_t n)
     }
 }
 
+static void count_age(const tudp_batch *b, uint64_t age)
+{
+    uint64_t steps = age >> TUDP_AGE_SHIFT;
+    uint32_t n = steps ? 64 - (uint32_t)__builtin_clzll(steps) : 0;
+    b->turn.counters[TUDP_QUEUE_AGE + (n < TUDP_AGE_BUCKETS ? n : TUDP_AGE_BUCKETS - 1)]++;
+}
+
 static int is_stale(const tudp_batch *b, const tudp_slot *s)
 {
     uint64_t limit = b->turn.now - b->armed_since > 1000000000u ? b->age_limit / 2 : b->age_limit;
     uint64_t age = b->turn.wall - s->stamp;
     if (!s->stamp || s->stamp > b->turn.wall || age > 60000000000u)
         return 0; /* not known */
+    count_age(b, age);
     return age > limit;
 }
 

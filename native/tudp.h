@@ -58,8 +58,14 @@ typedef enum tudp_word {
     TUDP_RECEIVE_ERRORS,
     TUDP_NATIVE_ANSWERS, /* of handled: answered by a stage, without Python */
     TUDP_STALE_EFFECTS,  /* on state that was handed to the next process, and so refused */
-    TUDP_WORDS = 48      /* size of the array; the rest is spare */
+    TUDP_WORDS = 48      /* size of the array; the rest is spare, or TUDP_QUEUE_AGE */
 } tudp_word;
+
+/* The last words of the array say how long datagrams had waited, while the age drop was armed: word n of them counts
+ * what had waited less than 2^(TUDP_AGE_SHIFT + n) ns and no earlier word counts, the last one all the rest. */
+#define TUDP_QUEUE_AGE 34
+#define TUDP_AGE_BUCKETS 14
+#define TUDP_AGE_SHIFT 18 /* 0.26 ms; the last bound is 1.07 s */
 
 /* A socket address as the kernel gives it. 28 bytes. */
 typedef union tudp_sockaddr {

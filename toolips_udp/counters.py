@@ -10,7 +10,7 @@ send_dropped_full + what still waits in the retry queue.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 WORDS: tuple[str, ...] = (
     "received",
@@ -45,10 +45,28 @@ WORDS: tuple[str, ...] = (
     "stale_effects",
 )
 SIZE = 48
-"""Entries of the array that holds them, 8 bytes each; those past `WORDS` are spare."""
+"""Entries of the array that holds them, 8 bytes each; those past `WORDS` are spare, or `QUEUE_AGES`."""
+
+QUEUE_AGES = 34
+"""Where the array counts how long datagrams had waited while the age drop was armed, up to its end."""
+AGE_BOUNDS: tuple[float, ...] = tuple(2 ** (18 + n) / 1e9 for n in range(SIZE - QUEUE_AGES - 1))
+"""Each of those entries but the last counts what had waited less than this, in seconds, and no earlier one has."""
 
 DROPS: tuple[str, ...] = WORDS[2:15]
 """The words of datagrams that no handler finished."""
+
+
+def age_quantile(ages: Sequence[int], share: float) -> float | None:
+    """How long this share of the datagrams had waited at most, in seconds: the bound of the bucket it lies in.
+
+    None when nothing was measured. In the last bucket it is the greatest bound, which they had waited at least.
+    """
+    rank, seen = share * sum(ages), 0
+    for number, bound in zip(ages, (*AGE_BOUNDS, AGE_BOUNDS[-1]), strict=True):
+        seen += number
+        if number and seen >= rank:
+            return bound
+    return None
 
 
 class ByWord(Mapping[str, int]):

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import assert_ledgers_close
 from toolips_udp import Address, MultiHandler, handler
 from toolips_udp._native.endpoint import ClientTable, Faults, MemoryWire
-from toolips_udp.counters import WORDS
+from toolips_udp.counters import AGE_BOUNDS, WORDS
 
 CLIENT = Address("192.0.2.7", 4000)
 OTHER = Address("192.0.2.8", 4000)
@@ -239,6 +239,60 @@ def test_a_burst_or_a_slow_handler_loses_nothing_by_age(wired):
     while w.wire.readable:
         w.endpoint.turn()
     assert w.counters["stale"] == 0 and w.counters["handled"] == 5000
+
+
+def test_how_long_datagrams_waited_is_counted_only_while_the_age_drop_is_armed(wired):
+    w = overloaded(wired)
+    w.load(0.4)
+    assert not w.endpoint.is_armed and not any(w.endpoint.queue_ages)
+    w.load(0.6)
+    measured = sum(w.endpoint.queue_ages)
+    assert w.endpoint.is_armed and measured
+    while w.wire.readable:
+        w.endpoint.turn()
+    w.endpoint.turn()
+    assert not w.endpoint.is_armed
+    measured = sum(w.endpoint.queue_ages)
+    for _ in range(300):
+        w.wire.push(b"x", CLIENT)
+    w.wire.advance(0.01)
+    w.endpoint.turn()
+    assert sum(w.endpoint.queue_ages) == measured
+
+
+@pytest.mark.parametrize(
+    ("waited", "bucket"),
+    [(0.0, 0), (0.0002, 0), (0.0003, 1), (0.0005, 1), (0.01, 6), (0.03, 7), (0.5, 11), (1.0, 12), (1.1, 13), (50, 13)],
+)
+def test_a_datagram_is_counted_in_the_bucket_of_its_age_served_or_stale(wired, waited, bucket):
+    w = overloaded(wired)
+
+    def waves(count, seconds):
+        for _ in range(count):
+            for _ in range(256):  # what a turn takes: the queue is empty after it, and nobody looks
+                w.wire.push(b"x", CLIENT)
+            w.wire.advance(seconds)
+            w.endpoint.turn()
+
+    waves(60, 0.01)
+    assert w.endpoint.is_armed
+    before = w.endpoint.queue_ages
+    waves(3, waited)
+    found = [now - then for now, then in zip(w.endpoint.queue_ages, before, strict=True)]
+    assert found == [768 if n == bucket else 0 for n in range(len(AGE_BOUNDS) + 1)]
+    assert bucket == len(AGE_BOUNDS) or waited < AGE_BOUNDS[bucket]
+    assert bucket == 0 or waited >= AGE_BOUNDS[bucket - 1]
+
+
+def test_an_age_that_cannot_be_is_not_counted(wired):
+    w = overloaded(wired)
+    w.load(0.7)
+    measured = w.endpoint.queue_ages
+    w.wire.wall -= 3600
+    w.load(0.05)
+    w.wire.wall += 7200
+    w.load(0.01)
+    assert w.endpoint.queue_ages == measured
 
 
 def test_an_age_limit_of_0_turns_it_off(wired):

@@ -4,14 +4,17 @@ import json
 import os
 import socket
 import stat
+import time
 import urllib.error
 import urllib.request
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from toolips_udp import StartError, handler, request
-from toolips_udp.servers import control
+from toolips_udp.counters import AGE_BOUNDS, age_quantile
+from toolips_udp.servers import admin, control
 
 
 def echo():
@@ -45,6 +48,56 @@ def test_the_admin_listener_shows_health_readiness_metrics_and_counters(server, 
         refused.value.close()
     running.pressure = SimpleNamespace(level=1)
     assert page(running, "/readyz") == "ready\n"
+
+
+SLOW = """
+import time
+from toolips_udp import handler
+
+@handler
+def main(c):
+    time.sleep(0.0005)
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_how_long_datagrams_waited_is_shown_once_the_age_drop_is_armed(server, tmp_path, workers):
+    pytest.importorskip("toolips_udp._native.endpoint", reason="only the native core has an age drop")
+    (tmp_path / "slow_ages.py").write_text(SLOW)
+    path = f"unix:{tmp_path}/admin"
+    running = server(module=str(tmp_path / "slow_ages.py"), workers=workers, transport="native", admin=path)
+    assert not any(running.queue_ages)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect(running.address)
+        until = time.monotonic() + 60
+        while sum(running.queue_ages) < 200 and time.monotonic() < until:
+            for _ in range(200):
+                client.send(b"x")
+            time.sleep(0.001)
+    found, text = json.loads(admin.counters(running)[2]), admin.metrics(running)[2]
+    assert 0 < found["queue_age_p50"] <= found["queue_age_p99"] and found["queue_age_p50"] in AGE_BOUNDS
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    samples = families["toolips_udp_queue_age_seconds"].samples
+    below = [sample.value for sample in samples if sample.name.endswith("_bucket")]
+    assert below == sorted(below) and len(below) == len(AGE_BOUNDS) + 1 and below[-1] >= 200
+    assert samples[-1].name.endswith("_count") and samples[-1].value == below[-1]
+
+
+def test_no_waiting_time_is_told_before_one_was_measured(server, transport):
+    running = server(echo(), admin="127.0.0.1:0")
+    request("x", running.address)
+    assert not {"queue_age_p50", "queue_age_p99"} & set(json.loads(page(running, "/counters")))
+    assert "toolips_udp_queue_age_seconds_count 0\n" in page(running, "/metrics")
+
+
+def test_the_waiting_time_of_a_share_is_the_bound_of_its_bucket():
+    ages = [0] * (len(AGE_BOUNDS) + 1)
+    assert age_quantile(ages, 0.5) is None
+    ages[2], ages[5] = 99, 1
+    assert age_quantile(ages, 0.5) == age_quantile(ages, 0.99) == AGE_BOUNDS[2]
+    assert age_quantile(ages, 0.991) == AGE_BOUNDS[5]
+    ages[-1] = 300
+    assert age_quantile(ages, 0.5) == AGE_BOUNDS[-1]
 
 
 def raw(running, data):

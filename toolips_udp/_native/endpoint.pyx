@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from ..address import Address
 from ..clients import ClientTable as AnyTable
-from ..counters import DROPS, SIZE, WORDS
+from ..counters import DROPS, QUEUE_AGES, SIZE, WORDS
 from ..errors import StartError, TooLong, UnknownHandler, suggestion
 from ..typed import Malformed, encode, is_json
 
@@ -889,6 +889,11 @@ cdef class Endpoint:
     def is_armed(self):
         """Whether the age drop is armed."""
         return self.b.armed_since != 0
+
+    @property
+    def queue_ages(self):
+        """How long datagrams had waited while the age drop was armed: a count for each bucket of `AGE_BOUNDS`."""
+        return tuple([self.b.turn.counters[n] for n in range(<int>QUEUE_AGES, <int>SIZE)])
 
     @property
     def shedding(self):

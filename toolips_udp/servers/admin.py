@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..address import Address
-from ..counters import DROPS, WORDS
+from ..counters import AGE_BOUNDS, DROPS, WORDS, age_quantile
 from ..errors import StartError
 from .lag import Lag
 
@@ -53,9 +54,13 @@ def readyz(server: Server) -> Page:
 
 
 def counters(server: Server) -> Page:
-    """Both ledgers as JSON."""
+    """Both ledgers as JSON; how long half and nearly all had waited, in seconds, once the age drop was armed."""
     found: dict[str, Any] = dict(server.counters)
     found["in_flight"] = server.in_flight
+    ages = server.queue_ages
+    for name, share in (("queue_age_p50", 0.5), ("queue_age_p99", 0.99)):
+        if (age := age_quantile(ages, share)) is not None:
+            found[name] = age
     return 200, "application/json", json.dumps(found) + "\n"
 
 
@@ -81,6 +86,7 @@ def metrics(server: Server) -> Page:
         lines += ["# HELP toolips_udp_refused_calls_total System calls that hardened workers were refused."]
         lines += ["# TYPE toolips_udp_refused_calls_total counter"]
         lines += [f"toolips_udp_refused_calls_total {sum(refused.values())}"]
+    lines += _ages(server.queue_ages)
     group = getattr(server, "group", None)
     if group is not None:
         lines += ["# HELP toolips_udp_restarts_total Workers that died and were replaced."]
@@ -107,6 +113,17 @@ def metrics(server: Server) -> Page:
         lines += [f"toolips_udp_loop_lag_seconds {server.admin.lag.worst:.6f}"]
     lines += ["# TYPE toolips_udp_ready gauge", f"toolips_udp_ready {int(server.takes_work)}"]
     return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
+
+
+def _ages(ages: Sequence[int]) -> list[str]:
+    name, below = "toolips_udp_queue_age_seconds", list(itertools.accumulate(ages))
+    bounds = [*map("{:.6f}".format, AGE_BOUNDS), "+Inf"]
+    return [
+        f"# HELP {name} How long datagrams had waited in the socket, while the age drop was armed.",
+        f"# TYPE {name} histogram",
+        *(f'{name}_bucket{{le="{le}"}} {count}' for le, count in zip(bounds, below, strict=True)),
+        f"{name}_count {below[-1]}",
+    ]
 
 
 PAGES: dict[str, Callable[[Server], Page | Awaitable[Page]]] = {

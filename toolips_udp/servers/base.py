@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..address import Address
 from ..asking import LOOPS
+from ..counters import AGE_BOUNDS
 from ..errors import StartError
 from ..extensions.base import hook
 from ..journal import Journal
@@ -134,6 +135,12 @@ class Server(Announcing, Binding, Calls, Reloading, Stopping):
     def counters(self) -> Mapping[str, int]:
         """Word to number, over all modes; always of this moment."""
         return self._counts
+
+    @property
+    def queue_ages(self) -> tuple[int, ...]:
+        """How many datagrams had waited how long while the age drop was armed, by bucket of `AGE_BOUNDS`."""
+        none = [0] * (len(AGE_BOUNDS) + 1)
+        return tuple(map(sum, zip(none, *(mode.queue_ages or none for mode in self._modes), strict=True)))
 
     @property
     def in_flight(self) -> int:

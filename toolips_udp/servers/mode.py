@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import importlib
 import socket
-from collections.abc import Mapping, MutableSequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..address import Address
@@ -96,6 +96,11 @@ class ModeServer:
     def counters(self) -> Mapping[str, int]:
         """What this mode has counted."""
         return {}
+
+    @property
+    def queue_ages(self) -> Sequence[int]:
+        """How long datagrams had waited while the age drop was armed, by bucket of `AGE_BOUNDS`; or nothing."""
+        return ()
 
     @property
     def in_flight(self) -> int:

@@ -9,7 +9,7 @@ import logging
 import socket
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import transports
@@ -49,6 +49,7 @@ class UDPMode(ModeServer):
         self._stepper: Stepper | None = None
         self._tidy: Any = None
         self._final: dict[str, int] | None = None
+        self._final_ages: Sequence[int] = ()
         self._unfinished: list[str] = []
         self._draining = False
         self._halted = False
@@ -238,6 +239,7 @@ class UDPMode(ModeServer):
         if self.endpoint is not None and self._final is None:
             self.endpoint.close()
             self._final = dict(self.endpoint.counters)
+            self._final_ages = self._ages()
         if self._stepper is not None:
             self._stepper.cancel()
         if self.sock is not None:
@@ -249,6 +251,14 @@ class UDPMode(ModeServer):
         if self._final is not None:
             return self._final
         return {} if self.endpoint is None else self.endpoint.counters
+
+    @property
+    def queue_ages(self) -> Sequence[int]:
+        """Of the native endpoint, which has an age drop."""
+        return self._ages() if self._final is None else self._final_ages
+
+    def _ages(self) -> Sequence[int]:
+        return getattr(self.endpoint, "queue_ages", ())
 
     @property
     def in_flight(self) -> int:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from ..address import Address, AnyAddress
-from ..counters import DROPS, WORDS
+from ..counters import DROPS, QUEUE_AGES, SIZE, WORDS
 from ..errors import StartError
 from ..jobs import ProcessManager, Worker
 from ..modes import UDP, Mode
@@ -293,16 +293,21 @@ class SupervisedServer(Server):
     # ---- what users call ----
 
     def count_all(self) -> list[int]:
-        """Every counter, in the order of `WORDS`."""
+        """Every counter, in the order of `WORDS`; and `QUEUE_AGES`."""
         if self._last is not None:
             return self._last
         drops = sum(mode.kernel_drops() for mode in self._group_modes())
-        return self.group.counters(drops) if self.group is not None else [0] * len(WORDS)
+        return self.group.counters(drops) if self.group is not None else [0] * SIZE
 
     @property
     def counters(self) -> Mapping[str, int]:
         """Word to number, over all workers that are and were; always of this moment."""
         return GroupCounts(self)
+
+    @property
+    def queue_ages(self) -> tuple[int, ...]:
+        """Over all workers that are and were, as `counters`."""
+        return tuple(self.count_all()[QUEUE_AGES:])
 
     @property
     def refused_calls(self) -> dict[str, int]:
