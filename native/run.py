@@ -36,6 +36,11 @@ ROOT = NATIVE.parent
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
 OPTIONS = {"UBSAN_OPTIONS": "print_stacktrace=1", "ASAN_OPTIONS": "abort_on_error=0"}
+# what native/tests/refuse.c can make fail
+REFUSABLE = [
+    *("malloc", "calloc", "realloc", "mmap", "madvise", "socket", "bind", "connect", "setsockopt", "getsockopt"),
+    *("epoll_create1", "epoll_ctl", "epoll_wait", "sendmsg", "sendmmsg", "recvmmsg", "getrandom", "clock_gettime"),
+]
 CLANG_HINT = "libFuzzer needs clang: apt install clang libclang-rt-14-dev. The corpus replays without it."
 
 
@@ -132,7 +137,9 @@ def corpus_hash(name: str) -> str:
 
 def run_test(name: str) -> str:
     """Builds and runs one C test; what it printed. SystemExit when it fails."""
-    made = program(with_cc("tests"), [NATIVE / f"tests/test_{name}.c"], f"test_{name}")
+    sources = [NATIVE / f"tests/test_{name}.c", NATIVE / "tests/refuse.c"]
+    link = [f"-Wl,--wrap={call}" for call in REFUSABLE]
+    made = program(with_cc("tests"), sources, f"test_{name}", link=link)
     done = subprocess.run([made], capture_output=True, text=True, env={**os.environ, **OPTIONS}, timeout=300)
     if done.returncode:
         raise SystemExit(
