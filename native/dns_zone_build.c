@@ -733,6 +733,7 @@ static int settle(dns_builder *b)
 int dns_builder_finish(dns_builder *b, dns_image **out)
 {
     *out = NULL;
+    b->image_len = 0; /* what an attempt that failed has left */
     if (!b->nodes)
         return DNS_BUILD_NO_SOA;
     int64_t at = image_take(b, sizeof(dns_image), 8);

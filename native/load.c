@@ -341,13 +341,13 @@ static int prepare(run *r)
     const load_job *job = r->job;
     r->train = train_of(job);
     r->lines = calloc(job->sockets, sizeof *r->lines);
+    for (uint32_t s = 0; r->lines && s < job->sockets; s++)
+        r->lines[s].fd = -1; /* before anything can fail: finish() closes what is open */
     if (job->rate == 0)
         r->asks = calloc((size_t)job->sockets * job->in_flight, sizeof *r->asks);
     if (!r->lines || (job->rate == 0 && !r->asks) || load_buffers(r) != 0)
         return -ENOMEM;
     r->most = (uint64_t)(job->rate * (job->warmup + job->seconds) / job->sockets * 1.01) + 2u * r->train;
-    for (uint32_t s = 0; s < job->sockets; s++)
-        r->lines[s].fd = -1;
     for (uint32_t s = 0; s < job->sockets; s++) {
         line *l = &r->lines[s];
         int error = open_socket(job, l);

@@ -357,6 +357,11 @@ static void as_many_destinations_as_there_are_places(void)
         tudp_batch_push(b, (const uint8_t *)"x", 1, &to, NULL);
     }
     assert(tudp_batch_flush(b) == 0 && sent() == TUDP_OUTS);
+    for (uint32_t i = 0; i < TUDP_OUTS; i++) { /* of both families, and one host's ports */
+        tudp_sockaddr to = i % 2 ? six(0x20, (uint8_t)(i / 2), (uint16_t)(i / 512 + 1)) : four(0xc0000000 + i % 4, (uint16_t)(i + 1));
+        tudp_batch_push(b, (const uint8_t *)"x", 1, &to, NULL);
+    }
+    assert(tudp_batch_flush(b) == 0 && sent() == TUDP_OUTS);
     /* a group ends at 64 members, at 65,000 bytes, and behind an empty one */
     tudp_sockaddr to = four(0xc0000201, 4000);
     static const uint8_t data[1400];
@@ -395,6 +400,9 @@ static void what_cannot_leave_together_leaves_one_by_one(void)
     assert(tudp_batch_flush(b) == 0 && sent() == 4 && b->gso_most == 1399 && word(TUDP_GSO_FALLBACKS) == 1);
     train(4, 1400, NULL);
     assert(tudp_batch_flush(b) == 0 && sent() == 4 && word(TUDP_GSO_GROUPS) == 0); /* not offered again */
+    train(1, 1500, NULL); /* larger ones are not joined anyway */
+    train(1, 1500, NULL);
+    assert(tudp_batch_flush(b) == 0 && sent() == 2);
     b->gso_most = 1000;
     fail(1, 2, EINVAL);
     train(4, 1000, NULL);
@@ -501,6 +509,15 @@ static void what_waits_is_bounded_by_number_bytes_and_age(void)
     wire.now += TUDP_WAITING_AGE + 1;
     tudp_batch_clock(b);
     assert(tudp_offload_retry(b) == 0 && word(TUDP_SEND_REFUSED_LATE) == TUDP_WAITING);
+    b->turn.ops->room(&b->turn, 10);
+    b->turn.ops->send(&b->turn, 10, tail, 1000, &to, NULL); /* both parts wait */
+    assert(tudp_batch_flush(b) == 1);
+    fail(0, 0, 0);
+    assert(tudp_batch_flush(b) == 0);
+    tudp_wire_datagram *whole = tudp_wire_pop(&wire);
+    assert(whole && whole->len == 1010);
+    free(whole);
+    fail(1, UINT64_MAX, EAGAIN);
     /* the ring of bytes: round it, with a run at its end that is too short */
     static const uint8_t large[60000];
     for (int i = 0; i < 80; i++)

@@ -46,7 +46,8 @@ typedef struct parcel {
     struct iovec iov;
     struct mmsghdr m;
     tudp_sockaddr peer;
-    uint8_t control[128], data[2048];
+    _Alignas(8) uint8_t control[128];
+    uint8_t data[2048];
 } parcel;
 
 static struct mmsghdr *pack(parcel *p, const tudp_sockaddr *peer, const char *text)
@@ -117,7 +118,7 @@ static void a_fault_touches_the_calls_it_names(void)
             for (int number = 1; number <= 3; number++) {
                 int got = 0;
                 if (kind == TUDP_CALL_RECVMMSG) {
-                    tudp_wire_push(&wire, p.data, 1, &peer, NULL);
+                    tudp_wire_push(&wire, (const uint8_t *)"x", 1, &peer, NULL);
                     got = c->recvmmsg(c->ctx, -1, pack(&p, &peer, NULL), 1, 0);
                 } else if (kind == TUDP_CALL_SENDMMSG) {
                     got = c->sendmmsg(c->ctx, -1, pack(&p, &peer, "x"), 1, 0);

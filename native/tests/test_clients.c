@@ -76,6 +76,27 @@ static void a_limiter_counts_per_prefix(void)
     for (unsigned i = 2; i < TUDP_LEVELS; i++)
         assert(tudp_limiter_level(l, AF_INET6, 64, 1) == 0);
     assert(tudp_limiter_level(l, AF_INET6, 64, 1) == -ENOSPC);
+    assert(tudp_limiter_level(l, AF_INET, 0, 1) == -EINVAL && tudp_limiter_level(l, AF_INET, 8, 0) == -EINVAL);
+    free(memory);
+}
+
+static void a_limiter_lets_loopback_pass_unless_told(void)
+{
+    uint64_t words[2] = {1, 2};
+    void *memory = calloc(1, tudp_limiter_size(10));
+    tudp_limiter *l = tudp_limiter_init(memory, 10, 1, 1, words);
+    tudp_key home = key_of(1), home6, six;
+    home.ip[12] = 127;
+    memset(&home6, 0, sizeof home6);
+    home6.ip[15] = 1;
+    six = home6;
+    six.ip[0] = 0x20;
+    assert(tudp_limiter_level(l, AF_INET, 32, 1) == 0 && tudp_limiter_level(l, AF_INET6, 61, 1) == 0);
+    for (int i = 0; i < 3; i++)
+        assert(tudp_limiter_take(l, &home, 1000000000u, 1) && tudp_limiter_take(l, &home6, 1000000000u, 1));
+    assert(tudp_limiter_take(l, &six, 1000000000u, 1) && !tudp_limiter_take(l, &six, 1000000000u, 1));
+    l->loopback = 1;
+    assert(tudp_limiter_take(l, &home, 1000000000u, 1) && !tudp_limiter_take(l, &home, 1000000000u, 1));
     free(memory);
 }
 
@@ -105,6 +126,7 @@ int main(void)
         the_table_agrees_with_a_plain_list(1000, seed);
     }
     a_limiter_counts_per_prefix();
+    a_limiter_lets_loopback_pass_unless_told();
     an_access_list_finds_the_range_of_an_address();
     puts("clients: ok");
     return 0;
