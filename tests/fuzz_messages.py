@@ -150,6 +150,7 @@ def run_after(count: int, seed: int, secure: bool) -> None:
     dice = random.Random(seed)
     theirs, ours = logged_in(secure=secure)
     bodies = [frames.write(frame) for frame in SAMPLES]
+    bodies += [frames.together(bodies[:5]), frames.together(bodies[:1])]
     for n in range(count):
         data = ours.close(bodies_of(dice, bodies, n), 0.0)
         if n % 4 == 0:
@@ -247,6 +248,7 @@ async def run_user(count: int, seed: int, user: User) -> None:
             frames.Text(4, "hello", {"deep": {}}, 1),
         )
     ]
+    samples += [frames.together(samples), frames.together(samples[:2])]
     before = user.ran
     for n in range(count):
         wire.on_message(ours.close(bodies_of(dice, samples, n), 0.0))

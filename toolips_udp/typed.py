@@ -110,7 +110,7 @@ def check_json_depth(packet: bytes) -> None:
         raise Malformed(f"nested deeper than {DEPTH}")
 
 
-def check_msgpack_depth(packet: bytes) -> None:
-    """Raise `Malformed` when msgpack nests deeper than `DEPTH`. Truncated input is left to the decoder."""
-    if msgpack_is_deeper(packet, DEPTH):
-        raise Malformed(f"nested deeper than {DEPTH}")
+def check_msgpack_depth(packet: bytes, most: int = DEPTH) -> None:
+    """Raise `Malformed` when msgpack nests deeper than `most`. Truncated input is left to the decoder."""
+    if msgpack_is_deeper(packet, most):
+        raise Malformed(f"nested deeper than {most}")

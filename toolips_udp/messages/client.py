@@ -89,7 +89,7 @@ class Client(Joining):
         if more:
             if payload is not None and not isinstance(payload, dict):
                 raise ValueError(f"keywords go into a payload that is a dict, found {type(payload).__name__}")
-            payload = {**(payload or {}), **more}
+            payload = {**payload, **more} if payload else more
         if not isinstance(name, str):
             raise ValueError(f"an operation's name is text, found {name!r}")
         self._id = id = self._id + 1
@@ -159,16 +159,16 @@ class Client(Joining):
         return message
 
     def _ask(self, frame: Any, timeout: float | None) -> Question:
-        loop, link, protocol = self._loop, self._link, self._protocol
-        up = link is not None and link.open and protocol is not None and protocol.open
+        loop, protocol = self._loop, self._protocol
+        up = protocol is not None and protocol.open
         if loop is None or not (up or self._will_restore()):
             raise NotConnected(self._why_not())
         body = frames.write(frame)
         now = loop.time()
-        question = Question(frame, loop.create_future(), now + (self.timeout if timeout is None else timeout))
         if up:
-            link.send(protocol.close(body, now))  # type: ignore[union-attr]
-        self._questions[frame.id] = question
+            self._say(body, now)
+        until = now + (self.timeout if timeout is None else timeout)
+        self._questions[frame.id] = question = Question(frame, loop.create_future(), until)
         if self._sweeper is None:
             self._sweeper = loop.call_later(_SWEEP, self._sweep)
         return question

@@ -1,7 +1,8 @@
 """Frames: what a message of the carrier holds after the login, as msgpack arrays. See docs/wire/messages.md.
 
-Imports the ground floor. Sans-io: bytes to a frame and back. What is no frame raises `BadFrame`, what has an
-unknown kind `BadAction`; nothing else can be raised, whatever the bytes.
+A message is one frame, or several that were short: an array of frames, always with a length of two bytes, which a
+frame never has. Imports the ground floor. Sans-io: bytes to frames and back. What is no frame raises `BadFrame`, what
+has an unknown kind `BadAction`; nothing else can be raised, whatever the bytes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ Id = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]
 MOST_KEYS = 1024
 """Keys of one map."""
+SEVERAL = 0xDC
+"""The first byte of several frames."""
+MOST_TOGETHER = 1024
+"""Frames in one message."""
 
 
 class _Frame(msgspec.Struct, array_like=True, gc=False):
@@ -86,20 +91,30 @@ def _no_extensions(code: int, data: memoryview) -> Any:
 
 
 _decode: Any = msgspec.msgpack.Decoder(Frame, ext_hook=_no_extensions).decode
+_decode_several: Any = msgspec.msgpack.Decoder(
+    Annotated[list[Operation | Result | Text | Done | Failed], msgspec.Meta(min_length=1, max_length=MOST_TOGETHER)],
+    ext_hook=_no_extensions,
+).decode
 
 
 write: Callable[[Frame], bytes] = msgspec.msgpack.Encoder().encode
 """The bytes of a frame. Raises `TypeError`, `ValueError` or `OverflowError` for what msgpack cannot hold."""
 
 
+def together(bodies: list[bytes]) -> bytes:
+    """The bytes of several frames that are written already, at most 1024 of them, none a ping or a pong."""
+    return b"\xdc" + len(bodies).to_bytes(2, "big") + b"".join(bodies)
+
+
 def read(body: bytes) -> Any:
-    """The frame in `body`. Raises `BadFrame` or `BadAction`."""
+    """The frame in `body`, or a list of several. Raises `BadFrame` or `BadAction`."""
     try:
+        several = body[0] == SEVERAL
         if len(body) > DEPTH:  # each level takes a byte
-            check_msgpack_depth(body)
+            check_msgpack_depth(body, DEPTH + several)
             if b"\xde" in body or b"\xdf" in body:
                 check_maps(body)
-        return _decode(body)
+        return _decode_several(body) if several else _decode(body)
     except (msgspec.DecodeError, Malformed, ValueError, IndexError, RecursionError, OverflowError) as error:
         if len(body) > 1 and 0x90 < body[0] <= 0x9F and body[1] <= 0x7F and body[1] not in KINDS:
             raise BadAction(f"there is no frame of kind {body[1]}") from None

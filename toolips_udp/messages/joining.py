@@ -100,9 +100,7 @@ class Joining:
     @property
     def connected(self) -> bool:
         """Whether there is a link that is logged in. Turns false when the link dies."""
-        return (
-            self._protocol is not None and self._protocol.open and self._link is not None and self._link.open
-        )
+        return self._protocol is not None and self._protocol.open
 
     @property
     def server_version(self) -> str:
@@ -142,6 +140,8 @@ class Joining:
         try:
             async with asyncio.timeout_at(until):
                 await self._login
+            if not link.open:
+                raise ConnectError(f"{self.address} ended the connection right after the login")
         except TimeoutError:
             link.abort()
             raise ConnectError(
@@ -165,6 +165,9 @@ class Joining:
         if self._beat is not None:
             self._beat.cancel()
             self._beat = None
+        self._say_held()
+        if self._protocol is not None:
+            self._protocol.finish()
         link = self._link
         if link is not None and link.open:
             over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -208,9 +211,26 @@ class Joining:
 
     # ---- sending ----
 
-    def _send(self, body: bytes) -> None:
-        assert self._link is not None and self._protocol is not None and self._loop is not None
-        self._link.send(self._protocol.close(body, self._loop.time()))
+    def _say(self, body: bytes, now: float) -> None:
+        """Send a frame. While others are asked already, short ones leave together when this turn of the loop ends."""
+        link, protocol = self._link, self._protocol
+        assert link is not None and protocol is not None
+        size = len(body)
+        if size > protocol.room and protocol.held:
+            link.send(protocol.together(now))
+            link.hurry()
+        if size > protocol.room or not (self._questions or protocol.held):
+            link.send(protocol.close(body, now))
+            return
+        if not protocol.held:
+            link.before_leaving(self._say_held)
+        protocol.room -= size
+        protocol.held.append(body)
+
+    def _say_held(self) -> None:
+        link, protocol, loop = self._link, self._protocol, self._loop
+        if link is not None and protocol is not None and loop is not None and protocol.held and protocol.open:
+            link.send(protocol.together(loop.time()))
 
     def _why_not(self) -> str:
         why = f" ({self._why})" if self._why else ""
@@ -227,7 +247,10 @@ class Joining:
         event = protocol.receive(data, self._loop.time())
         if protocol.out:
             self._flush()
-        if event.__class__ is tuple:
+        if event.__class__ is list:
+            for frame in event:
+                self._take(frame)
+        elif event.__class__ is tuple:
             self._happened(event)
         elif event is not None:
             self._take(event)
@@ -256,12 +279,12 @@ class Joining:
 
     def _left(self, word: str) -> None:
         """The link has ended."""
+        if self._protocol is not None:
+            self._protocol.finish()
         if self._login is not None:
             self._fail_login(ConnectError(f"{self.address} ended the connection during the login: {word}"))
             return
         self._why = f"the link has ended: {word}"
-        if self._protocol is not None:
-            self._protocol.ended = True
         if self.reconnect and not self.closed and self._loop is not None:
             if self._restoring is None:
                 self._restoring = self._loop.create_task(self._restore())
@@ -289,8 +312,9 @@ class Joining:
                 await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
                 attempt += 1
         self._restoring = None
+        now = asyncio.get_running_loop().time()
         for question in list(self._questions.values()):
-            self._send(frames.write(question.frame))
+            self._say(frames.write(question.frame), now)
 
     def _keep_alive(self) -> None:
         """The heartbeat."""

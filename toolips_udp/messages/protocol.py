@@ -1,10 +1,12 @@
 """The protocol of one connection, sans-io: bytes and a time in, bytes and events out.
 
-Above login, seals and frames; called by `remote.py` (the server's side) and `client.py`. A carrier's message is
-one frame, so `receive` gives at most one event. Nothing that arrives can raise here; what is not right is
-counted in `counts` under one word. `out` collects what is to be sent.
+Above login, seals and frames; called by `remote.py` (the server's side) and `client.py`. A carrier's message gives
+at most one event. Nothing that arrives can raise here; what is not right is counted in `counts` under one word. `out`
+collects what is to be sent. `held` are short frames that leave as one message, which costs both sides as much as a
+single one: while `room` has their bytes they may be added, `together` is that message.
 
-An event is a frame, or a tuple: ("judge", token) ("login", Session) ("bad", MessagesError) ("end", word, error).
+An event is a frame, a list of frames, or a tuple: ("judge", token) ("login", Session) ("bad", MessagesError)
+("end", word, error).
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ LOGIN_DEADLINE = 5.0
 LONGEST_LOGIN = 8192
 """Bytes of a frame before the login."""
 MOST_PROBES = 4
+TOGETHER = 512
+"""Bytes of frames in one message: enough to share what a message costs, few enough that the other side soon begins."""
 Happening = tuple[Any, ...]
-Event = Frame | Happening
+Event = Frame | list[Frame] | Happening
 
 
 class Protocol:
@@ -37,16 +41,16 @@ class Protocol:
         self.out: list[bytes] = []
         self.counts = counts
         self.session: Session | None = None
+        self.open = False
+        """Whether frames can be written: after the login, before the end."""
         self.ended = False
         self.heard = now
         self.said = now
         self._asked = now
         self._max = self._longest = max_message + HEAD
-
-    @property
-    def open(self) -> bool:
-        """Whether frames can be written."""
-        return self.session is not None and not self.ended
+        self.held: list[bytes] = []
+        self.room = self._whole = min(TOGETHER, max_message - 3)
+        """Bytes that `held` can still take."""
 
     def write(self, frame: Frame, now: float) -> bytes:
         """The bytes of a frame for the carrier. Raises what `frames.write` does, and `ValueError` for too many."""
@@ -61,6 +65,12 @@ class Protocol:
             )
         self.said = now
         return self.session.seal.close(body)
+
+    def together(self, now: float) -> bytes:
+        """What is held, as one message for the carrier. There must be some."""
+        held = self.held
+        self.held, self.room = [], self._whole
+        return self.close(held[0] if len(held) == 1 else frames.together(held), now)
 
     def receive(self, data: bytes, now: float) -> Event | None:
         """One message of the carrier."""
@@ -106,9 +116,14 @@ class Protocol:
         return None
 
     def end(self, word: str, error: MessagesError | None = None) -> Happening:
-        """Nothing more is taken."""
-        self.ended = True
+        """Nothing more is taken or written."""
+        self.finish()
         return ("end", word, error)
+
+    def finish(self) -> None:
+        """The same from outside: the link has ended."""
+        self.ended = True
+        self.open = False
 
 
 class ServerProtocol(Protocol):
@@ -200,6 +215,7 @@ class ServerProtocol(Protocol):
             self.counts["bad_version"] += 1
             return self.end("version")
         welcome, self.session = accepted
+        self.open = True
         self.out.append(welcome)
         self.heard = self.said = now
         return ("login", self.session)
@@ -261,6 +277,7 @@ class ClientProtocol(Protocol):
                 return None
             self.session = self._login.finish(data)
             self._max = min(self._max, self._login.max_message + HEAD)
+            self.open = True
         except (LoginError, VersionError) as error:
             return self.end("login", error)
         except ImportError as error:

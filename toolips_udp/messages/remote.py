@@ -42,8 +42,8 @@ class Remote:
     """One client. `state` is authenticating, connected, closed, or killed (the server ended it)."""
 
     __slots__ = (
-        "__weakref__", "address", "close_word", "data", "frames", "house", "id", "in_flight", "joined_at", "link",
-        "protocol", "queue", "queued", "second", "state",
+        "__weakref__", "address", "close_word", "data", "frames", "holding", "house", "id", "in_flight", "joined_at",
+        "link", "protocol", "queue", "queued", "second", "state",
     )  # fmt: skip
 
     def __init__(self, house: Reception, link: Link, protocol: ServerProtocol, id: int) -> None:
@@ -62,6 +62,8 @@ class Remote:
         self.queued = 0
         self.frames = 0
         self.second = 0.0
+        self.holding = False
+        """While several frames that came as one are run: what answers them at once leaves as one, too."""
         link.on_message = self.arrived
         link.on_close = self.left
 
@@ -108,12 +110,15 @@ class Remote:
         elif event is not None:
             if now - self.second >= 1.0:
                 self.second, self.frames = now, 0
-            self.frames += 1
+            self.frames += len(event) if event.__class__ is list else 1
             if self.frames > house.rate:
                 house.counts["flood"] += 1
                 self.kill("flood")
                 return
-            self.take(event)
+            if event.__class__ is list:
+                self.take_several(event)
+            else:
+                self.take(event)
         if protocol.out:
             self.flush()
 
@@ -150,6 +155,7 @@ class Remote:
         """End it from this side."""
         if self.state not in ("authenticating", "connected"):
             return
+        self._say_held()
         was, self.state = self.state, "killed"
         self.close_word = word
         self._forget()
@@ -160,7 +166,7 @@ class Remote:
         self.house.gone(self, was, word)
 
     def _forget(self) -> None:
-        self.protocol.ended = True
+        self.protocol.finish()
         self.queue.clear()
         self.queued = 0
 
@@ -172,7 +178,10 @@ class Remote:
             return "failed"
         link = self.link
         if not self.queue and link.unsent <= HIGH:
-            link.send(self.protocol.close(body, self.house.clock()))
+            if self.holding:
+                self._hold(body)
+            else:
+                link.send(self.protocol.close(body, self.house.clock()))
             return "delivered"
         if self.queued + len(body) > self.house.max_queue:
             if droppable and self.house.slow == "drop":
@@ -187,6 +196,22 @@ class Remote:
         self.house.look_soon()
         return "queued"
 
+    def _hold(self, body: bytes) -> None:
+        protocol = self.protocol
+        size = len(body)
+        if size > protocol.room:
+            self._say_held()
+            if size > protocol.room:
+                self.link.send(protocol.close(body, self.house.clock()))
+                return
+        protocol.room -= size
+        protocol.held.append(body)
+
+    def _say_held(self) -> None:
+        protocol = self.protocol
+        if protocol.held and protocol.open:
+            self.link.send(protocol.together(self.house.clock()))
+
     def pump(self) -> bool:
         """Send what waits, as far as the link takes it. True when nothing waits any more."""
         while self.queue and self.link.unsent <= HIGH:
@@ -196,6 +221,18 @@ class Remote:
         return not self.queue
 
     # ---- what clients ask for ----
+
+    def take_several(self, frames: list[Any]) -> None:
+        """Frames that came as one message."""
+        self.holding = True
+        try:
+            for frame in frames:
+                if self.state != "connected":
+                    break
+                self.take(frame)
+        finally:
+            self.holding = False
+            self._say_held()
 
     def take(self, frame: Any) -> None:
         """A frame that is genuine."""

@@ -75,7 +75,7 @@ class Messages(Reception):
         heartbeat: float = 5.0,
         deadline: float = 30.0,
         max_in_flight: int = 1024,
-        rate: int = 200_000,
+        rate: int = 1_000_000,
         path: str = DEFAULT_PATH,
         sharded: bool = False,
     ) -> None:

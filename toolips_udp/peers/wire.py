@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..address import Address
@@ -71,6 +72,8 @@ class Wire:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self._soon = False
+        self.first: Callable[[], None] | None = None
+        """Called once at the next turn, before what is queued leaves; it may queue more."""
         self._host = host
         self._sock: socket.socket | None = socket.socket(address.family, socket.SOCK_DGRAM)
         try:
@@ -106,6 +109,9 @@ class Wire:
     def turn(self) -> None:
         """Send what is to leave; run what is due."""
         self._soon = False
+        if self.first is not None:
+            first, self.first = self.first, None
+            first()
         if self._sock is None:
             return
         now = time.monotonic_ns()
@@ -116,6 +122,11 @@ class Wire:
             self._timer.cancel()
         self._timer_at = due
         self._timer = self._loop.call_later(max(0.0, (due - now) / 1e9) + _GRAIN, self._ring)
+
+    def hurry(self) -> None:
+        """Send what is to leave before the turn that was asked for."""
+        if self._sock is not None:
+            self._wired.push(time.monotonic_ns())
 
     def _ring(self) -> None:
         self._timer = None

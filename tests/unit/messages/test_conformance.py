@@ -151,6 +151,25 @@ def test_many_in_flight_are_matched_by_id_whatever_the_order(serve):
         run(story(address))
 
 
+def test_what_is_asked_in_one_turn_runs_in_its_order_whatever_its_length(serve):
+    ran = []
+
+    async def story(address):
+        async with messages.connect("test", address) as client:
+            texts = [f"{n}:" + "x" * (n * 37 % 900 if n % 50 else 70_000) for n in range(300)]
+            found = await asyncio.gather(*(client.operation("take", text=text) for text in texts))
+            assert found == [len(text) for text in texts] and ran == texts
+
+    with serve() as (server, address):
+
+        @server.operation()
+        async def take(text: str) -> int:
+            ran.append(text)
+            return len(text)
+
+        run(story(address))
+
+
 def test_errors_leave_the_link_usable_and_say_nothing_of_the_inside(serve, caplog):
     async def story(address):
         async with messages.connect("test", address) as client:

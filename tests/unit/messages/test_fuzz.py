@@ -154,7 +154,9 @@ def test_a_running_server_takes_nonsense_of_a_logged_in_client_and_goes_on(caplo
         rng = random.Random(7)
         async with messages.connect("test", server) as client:
             for _ in range(2000):
-                client._send(msgspec.msgpack.encode(nonsense(rng)))
+                bodies = [msgspec.msgpack.encode(nonsense(rng)) for _ in range(rng.choice((1, 1, 3)))]
+                body = bodies[0] if len(bodies) == 1 else frames.together(bodies)
+                client._link.send(client._protocol.close(body, asyncio.get_running_loop().time()))
                 if rng.random() < 0.05:
                     await asyncio.sleep(0)
             client._id = 10_000

@@ -46,6 +46,13 @@ class Link:
         """Queue one message. False when the link has ended."""
         raise NotImplementedError
 
+    def before_leaving(self, call: Callable[[], None]) -> None:
+        """Call this once, when everything that runs now has run: it may send more, which leaves with the rest."""
+        asyncio.get_running_loop().call_soon(call)
+
+    def hurry(self) -> None:
+        """Let what is queued leave now, where it would wait for others: the other side can begin."""
+
     @property
     def unsent(self) -> int:
         """About how many bytes the other side has not taken yet."""

@@ -189,6 +189,15 @@ class UdpClientLink(PeerLink):
         vigil = Vigil(asyncio.get_running_loop())
         super().__init__(host.connect(address, 1, RIDER, now=time.monotonic_ns()), vigil)
 
+    def before_leaving(self, call: Callable[[], None]) -> None:
+        """See `Link.before_leaving`."""
+        self._wire.first = call
+        self._wire.soon()
+
+    def hurry(self) -> None:
+        """See `Link.hurry`."""
+        self._wire.hurry()
+
     def close(self) -> None:
         """See `Link.close`."""
         super().close()
