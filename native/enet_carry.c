@@ -395,7 +395,10 @@ en_peer *en_peer_load(en_host *h, uint64_t now, const uint8_t *data, uint64_t le
         en_peer_forget(h, p);
         return NULL;
     }
-    en_peer_index(h, p);
+    if (en_peer_index(h, p)) {
+        en_peer_forget(h, p);
+        return NULL;
+    }
     for (en_link *at = p->sent.next; at != &p->sent; at = at->next) {
         const en_out *out = (const en_out *)at;
         uint32_t expires = out->sent + out->timeout;

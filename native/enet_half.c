@@ -408,15 +408,23 @@ static int ask_again(en_host *h, tudp_turn *turn, en_half *e, const tudp_sockadd
 static en_peer *promote(en_host *h, en_half *e, const tudp_sockaddr *from, const tudp_local *local)
 {
     en_half was = *e;
-    half_drop(h, e);
     en_peer *old = en_find_client(h, &was.key, was.hash, was.their_id);
-    if (old)
-        en_peer_gone(h, old, EN_REPLACED, 0, 0);
     en_peer *p = en_peer_new(h, &was.key, was.hash, was.our_id, from, local);
     if (!p)
+        return NULL; /* the entry stands: its next datagram tries again */
+    int failed = en_event_rows(h, 1);
+    if (!failed) {
+        p->their_id = was.their_id;
+        failed = en_peer_index(h, p);
+    }
+    if (failed) {
+        p->their_id = EN_NO_ID; /* it was not indexed by that */
+        en_peer_forget(h, p);
         return NULL;
-    p->their_id = was.their_id;
-    en_peer_index(h, p);
+    }
+    half_drop(h, e);
+    if (old)
+        en_peer_gone(h, old, EN_REPLACED, 0, 0);
     memcpy(p->connect_id, was.connect_id, 4);
     p->state = EN_CONNECTED;
     p->session_out = was.session_out;
@@ -443,9 +451,7 @@ static en_peer *promote(en_host *h, en_half *e, const tudp_sockaddr *from, const
     p->joined = 1;
     h->totals.joins++;
     h->totals.proofs++;
-    en_event *event = en_event_add(h, p, EN_EVENT_JOIN);
-    if (event)
-        event->code = p->user_data;
+    en_event_add(h, p, EN_EVENT_JOIN)->code = p->user_data; /* there is a row for it */
     en_schedule(h, p, h->now + h->config.ping);
     return p;
 }
@@ -469,7 +475,12 @@ int en_half_take(en_host *h, tudp_turn *turn, const uint8_t *data, uint32_t len,
     const uint8_t *commands;
     uint32_t size;
     en_block *owner;
-    if (len > EN_MTU_MOST || en_open(h, head, data, len, e->checksum, e->connect_id, &commands, &size, &owner)) {
+    int opened = -1;
+    if (len <= EN_MTU_MOST)
+        opened = en_open(h, head, data, len, e->checksum, e->connect_id, &commands, &size, &owner);
+    if (opened > 0)
+        return TUDP_DROP(TUDP_SHED);
+    if (opened < 0) {
         guess(h, hash);
         return TUDP_DROP(TUDP_MALFORMED);
     }

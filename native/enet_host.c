@@ -132,19 +132,35 @@ void en_begin(en_host *h, uint64_t now)
 
 /* ---- events ---- */
 
-en_event *en_event_add(en_host *h, en_peer *p, int kind)
+/* Beyond the rows that are used every peer has one free, so that its LEAVE needs no memory: whoever was told
+ * of a peer is told of its end. */
+int en_event_rows(en_host *h, uint32_t more)
 {
-    if (h->event_count == h->event_room) {
-        uint32_t room = h->event_room ? h->event_room * 2 : 64;
-        en_event *event = realloc(h->event, room * sizeof *event);
-        if (!event)
-            return NULL;
-        h->event = event;
-        h->event_room = room;
-    }
+    uint32_t need = h->event_count + h->peer_count + more, room = h->event_room ? h->event_room : 64;
+    if (need <= h->event_room)
+        return 0;
+    while (room < need)
+        room *= 2;
+    en_event *event = realloc(h->event, room * sizeof *event);
+    if (!event)
+        return -1;
+    h->event = event;
+    h->event_room = room;
+    return 0;
+}
+
+static en_event *next_row(en_host *h, en_peer *p, int kind)
+{
     en_event *e = &h->event[h->event_count++];
     *e = (en_event){.peer = p, .kind = (uint8_t)kind};
     return e;
+}
+
+en_event *en_event_add(en_host *h, en_peer *p, int kind)
+{
+    if (h->event_count + h->peer_count >= h->event_room && en_event_rows(h, 1))
+        return NULL;
+    return next_row(h, p, kind);
 }
 
 uint32_t en_event_count(const en_host *h) { return h->event_count; }
@@ -260,8 +276,11 @@ en_peer *en_peer_new(en_host *h, const tudp_key *key, uint64_t hash, uint16_t ou
 {
     uint64_t *by_id = en_map_make(&h->by_id, id_key(hash, our_id));
     en_peer *p = by_id ? en_alloc(&h->pool, sizeof *p) : NULL;
-    uint64_t *by_address = p ? en_map_make(&h->by_address, hash) : NULL;
-    if (!by_address) {
+    uint64_t *by_address = p && !en_event_rows(h, 1) ? en_map_make(&h->by_address, hash) : NULL;
+    uint64_t *prefix = by_address ? en_map_make(&h->by_prefix, prefix_key(h, key)) : NULL;
+    if (!prefix) {
+        if (by_address && !*by_address)
+            en_map_remove(&h->by_address, hash);
         if (p)
             en_free(&h->pool, p, sizeof *p);
         en_map_remove(&h->by_id, id_key(hash, our_id));
@@ -270,6 +289,7 @@ en_peer *en_peer_new(en_host *h, const tudp_key *key, uint64_t hash, uint16_t ou
     memset(p, 0, sizeof *p);
     *by_id = (uint64_t)(uintptr_t)p;
     ++*by_address;
+    ++*prefix;
     p->key = *key;
     p->hash = hash;
     p->serial = ++h->serials;
@@ -293,17 +313,16 @@ en_peer *en_peer_new(en_host *h, const tudp_key *key, uint64_t hash, uint16_t ou
         en_list_init(lists[i]);
     en_list_add(&h->peers, &p->all);
     h->peer_count++;
-    uint64_t *prefix = en_map_make(&h->by_prefix, prefix_key(h, key));
-    if (prefix)
-        ++*prefix;
     return p;
 }
 
-void en_peer_index(en_host *h, en_peer *p)
+int en_peer_index(en_host *h, en_peer *p)
 {
     uint64_t *at = en_map_make(&h->by_client, id_key(p->hash, p->their_id));
-    if (at)
-        *at = (uint64_t)(uintptr_t)p;
+    if (!at)
+        return -1;
+    *at = (uint64_t)(uintptr_t)p;
+    return 0;
 }
 
 static void unschedule(en_host *h, en_peer *p)
@@ -322,13 +341,11 @@ void en_peer_gone(en_host *h, en_peer *p, en_word word, uint32_t code, int by_pe
 {
     if (p->state == EN_GONE)
         return;
-    en_event *e = en_event_add(h, p, EN_EVENT_LEAVE);
-    if (e) {
-        e->word = (uint8_t)word;
-        e->code = code;
-        e->by_peer = (uint8_t)by_peer;
-        e->joined = p->joined;
-    }
+    en_event *e = next_row(h, p, EN_EVENT_LEAVE); /* its own, see en_event_rows */
+    e->word = (uint8_t)word;
+    e->code = code;
+    e->by_peer = (uint8_t)by_peer;
+    e->joined = p->joined;
     p->state = EN_GONE;
     h->totals.leaves += p->joined;
     unschedule(h, p);
@@ -482,7 +499,7 @@ int en_open(en_host *h, const en_header *head, const uint8_t *data, uint32_t len
             return -1;
         *owner = en_block_new(&h->pool, (uint32_t)got);
         if (!*owner)
-            return -1;
+            return 1;
         memcpy((*owner)->data, h->scratch, (size_t)got);
         *commands = (*owner)->data;
         *size = (uint32_t)got;
@@ -568,9 +585,10 @@ int en_take(en_host *h, tudp_turn *turn, const uint8_t *data, uint32_t len, cons
     const uint8_t *commands;
     uint32_t size;
     en_block *owner;
-    int fault = -1;
-    if (len <= EN_MTU_MOST &&
-        en_open(h, &head, data, len, p->checksum, p->connect_id, &commands, &size, &owner) == 0) {
+    int fault = -1, opened = -1;
+    if (len <= EN_MTU_MOST)
+        opened = en_open(h, &head, data, len, p->checksum, p->connect_id, &commands, &size, &owner);
+    if (opened == 0) {
         h->totals.datagrams_in++;
         h->totals.bytes_in += len;
         p->stats.datagrams_in++;
@@ -582,13 +600,13 @@ int en_take(en_host *h, tudp_turn *turn, const uint8_t *data, uint32_t len, cons
         fault = en_receive(h, turn, p, &head, commands, size, owner);
         en_block_drop(&h->pool, owner);
     }
-    if (fault < 0)
+    if (fault < 0 && opened <= 0)
         count_malformed(h, turn, p);
     if (h->event_count > events) {
         h->event[h->event_count - 1].ends = 1;
         return TUDP_HELD;
     }
-    return fault < 0 ? TUDP_DROP(TUDP_MALFORMED) : TUDP_ANSWERED;
+    return fault < 0 ? TUDP_DROP(opened > 0 ? TUDP_SHED : TUDP_MALFORMED) : TUDP_ANSWERED;
 }
 
 /* ---- the caller's verbs ---- */
@@ -680,7 +698,7 @@ en_peer *en_connect(en_host *h, uint64_t now, const tudp_sockaddr *to, uint32_t 
     p->compress = h->config.compress;
     p->window = EN_WINDOW_MOST;
     if (!en_control(h, p, EN_CONNECT, EN_FLAG_ACK)) {
-        en_peer_gone(h, p, EN_TIMEOUT, 0, 0);
+        en_peer_forget(h, p); /* nobody has it, so nobody is told */
         return NULL;
     }
     en_dirty(h, p);

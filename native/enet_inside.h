@@ -195,12 +195,14 @@ static inline int en_before(uint32_t a, uint32_t b) { return (int32_t)(a - b) < 
 
 /* enet_host.c */
 void en_begin(en_host *h, uint64_t now);
+/* Memory for so many rows that are no LEAVE. 0 or -1. */
+int en_event_rows(en_host *h, uint32_t more);
 en_event *en_event_add(en_host *h, en_peer *p, int kind);
 uint64_t en_hash_key(const uint64_t secret[2], const tudp_key *key);
 en_peer *en_find(en_host *h, const tudp_key *key, uint64_t hash, uint16_t our_id);
 en_peer *en_peer_new(en_host *h, const tudp_key *key, uint64_t hash, uint16_t our_id, const tudp_sockaddr *address,
                      const tudp_local *local);
-void en_peer_index(en_host *h, en_peer *p); /* after their_id is known */
+int en_peer_index(en_host *h, en_peer *p); /* after their_id is known; -1: no memory */
 en_peer *en_find_client(en_host *h, const tudp_key *key, uint64_t hash, uint16_t their_id);
 void en_peer_gone(en_host *h, en_peer *p, en_word word, uint32_t code, int by_peer);
 en_channel *en_channel_of(en_host *h, en_peer *p, uint8_t channel);
@@ -212,8 +214,8 @@ int en_banned(en_host *h, const tudp_key *key);
 uint32_t en_window_for(uint32_t outgoing, uint32_t incoming);
 /* Ends a peer that broke a cap: one DISCONNECT with our code, and the row. */
 void en_expel(en_host *h, tudp_turn *turn, en_peer *p, en_word word);
-/* Undoes compression and the checksum. Gives the commands, or -1. `owner` is the
- * block that holds them when they were compressed. */
+/* Undoes compression and the checksum. 0 and the commands; -1: they are none; 1: no memory.
+ * `owner` is the block that holds them when they were compressed. */
 int en_open(en_host *h, const en_header *head, const uint8_t *data, uint32_t len, int checksum,
             const uint8_t connect_id[4], const uint8_t **commands, uint32_t *size, en_block **owner);
 

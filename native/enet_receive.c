@@ -20,12 +20,13 @@ typedef struct arrival { /* one command on its way through this file */
 
 /* ---- delivering ---- */
 
-static void deliver(arrival *a, uint8_t channel, uint8_t delivery, const uint8_t *data, uint32_t length,
-                    en_block *owner)
+/* 0, or -1 without memory: then it has not come, as far as its sender is told. */
+static inline int deliver(arrival *a, uint8_t channel, uint8_t delivery, const uint8_t *data, uint32_t length,
+                          en_block *owner)
 {
     en_event *e = en_event_add(a->h, a->p, EN_EVENT_MESSAGE);
     if (!e)
-        return;
+        return -1;
     e->channel = channel;
     e->delivery = delivery;
     e->data = data;
@@ -35,6 +36,7 @@ static void deliver(arrival *a, uint8_t channel, uint8_t delivery, const uint8_t
         owner->refs++;
     a->p->stats.messages_in[delivery]++;
     a->h->totals.messages_in++;
+    return 0;
 }
 
 static void wait_free(en_host *h, en_peer *p, en_channel *c, en_wait *w)
@@ -71,35 +73,42 @@ static int complete(const en_wait *w) { return w->count == 0 || w->got == w->cou
 
 /* Pieces must cover the message exactly: in offset order each begins where the one
  * before it ended. */
-static en_block *join_pieces(en_host *h, const en_wait *w)
+static int gapless(const en_wait *w)
 {
     uint32_t at = 0;
     for (const en_piece *piece = w->first; piece; piece = piece->next) {
         if (piece->offset != at)
-            return NULL;
+            return 0;
         at += piece->length;
     }
-    en_block *whole = at == w->length ? en_block_new(&h->pool, w->length) : NULL;
+    return at == w->length;
+}
+
+static en_block *join_pieces(en_host *h, const en_wait *w)
+{
+    en_block *whole = en_block_new(&h->pool, w->length);
     for (const en_piece *piece = w->first; whole && piece; piece = piece->next)
         memcpy(whole->data + piece->offset, piece->data, piece->length);
     return whole;
 }
 
-/* Delivers a complete entry and frees it. */
-static void deliver_waiting(arrival *a, en_channel *c, uint8_t channel, uint8_t delivery, en_wait *w)
+/* Delivers a complete entry and frees it. -1: there was no memory for it. A reliable one was acknowledged and
+ * will not come again, so that its peer has to go. */
+static int deliver_waiting(arrival *a, en_channel *c, uint8_t channel, uint8_t delivery, en_wait *w)
 {
-    en_block *whole = w->data;
-    if (w->count) {
-        whole = join_pieces(a->h, w);
-        if (!whole)
-            a->p->stats.malformed++; /* overlapping pieces: the number is used up, nothing is delivered */
+    int failed = 0;
+    if (w->count && !gapless(w)) {
+        a->p->stats.malformed++; /* overlapping pieces: the number is used up, nothing is delivered */
     } else {
-        w->data = NULL;
+        en_block *whole = w->count ? join_pieces(a->h, w) : w->data;
+        failed = !whole || deliver(a, channel, delivery, whole->data, w->length, whole);
+        if (w->count)
+            en_block_drop(&a->h->pool, whole);
     }
-    if (whole)
-        deliver(a, channel, delivery, whole->data, w->length, whole);
-    en_block_drop(&a->h->pool, whole);
     wait_free(a->h, a->p, c, w);
+    if (failed && delivery == EN_RELIABLE)
+        en_expel(a->h, a->turn, a->p, EN_HOARDING);
+    return failed ? -1 : 0;
 }
 
 static uint32_t window_distance(const en_channel *c, uint16_t number)
@@ -144,7 +153,8 @@ static void run_reliable(arrival *a, en_channel *c, uint8_t channel, int deliver
         if (ahead != 1 || !complete(w))
             break;
         c->in_reliable = (uint16_t)(w->number + (w->count ? w->count - 1 : 0));
-        deliver_waiting(a, c, channel, EN_RELIABLE, w);
+        if (deliver_waiting(a, c, channel, EN_RELIABLE, w))
+            return;
         delivered = 1;
     }
     if (delivered) {
@@ -241,8 +251,9 @@ static int take_reliable(arrival *a, en_channel *c, const en_command *m)
         return DONE;
     }
     if (m->number == (uint16_t)(c->in_reliable + 1) && en_list_empty(&c->reliable)) {
+        if (deliver(a, m->channel, EN_RELIABLE, m->data, m->length, a->owner))
+            return REST;
         c->in_reliable = m->number;
-        deliver(a, m->channel, EN_RELIABLE, m->data, m->length, a->owner);
         run_reliable(a, c, m->channel, 1);
         return DONE;
     }
@@ -252,8 +263,9 @@ static int take_reliable(arrival *a, en_channel *c, const en_command *m)
         return DONE;
     }
     if (m->number == (uint16_t)(c->in_reliable + 1)) {
+        if (deliver(a, m->channel, EN_RELIABLE, m->data, m->length, a->owner))
+            return REST;
         c->in_reliable = m->number;
-        deliver(a, m->channel, EN_RELIABLE, m->data, m->length, a->owner);
         run_reliable(a, c, m->channel, 1);
         return DONE;
     }
@@ -513,6 +525,8 @@ static int take_verify(arrival *a, const en_command *m)
         en_peer_gone(h, p, EN_LEFT, 0, 1);
         return REST;
     }
+    if (en_event_rows(h, 1))
+        return REST; /* it comes again */
     en_acked(h, p, EN_CONTROL, 1);
     p->their_id = g->peer_id;
     p->session_in = g->incoming_session & 3;

@@ -82,21 +82,28 @@ static void unacked_remove(en_host *h, en_out *out)
     p->mapped--;
 }
 
-/* Forgets a command that was sent and waited for its ack. */
-static void unacked_drop(en_host *h, en_out *out)
+/* No ack finds it any more. */
+static void untrack(en_host *h, en_out *out)
 {
     en_peer *p = out->peer;
     unacked_remove(h, out);
-    en_list_remove(&out->link);
-    if (out->in_flight) {
-        p->in_flight_bytes -= out->length;
-        p->in_flight--;
-    }
     en_channel *c = out->channel != EN_CONTROL && p->channel ? p->channel[out->channel] : NULL;
     if (c) {
         int w = out->number >> 12;
         if (c->windows[w] && --c->windows[w] == 0)
             c->used &= (uint16_t)~(1u << w);
+    }
+}
+
+/* Forgets a command that was sent and waited for its ack. */
+static void unacked_drop(en_host *h, en_out *out)
+{
+    en_peer *p = out->peer;
+    untrack(h, out);
+    en_list_remove(&out->link);
+    if (out->in_flight) {
+        p->in_flight_bytes -= out->length;
+        p->in_flight--;
     }
     en_out_free(h, out);
 }
@@ -555,14 +562,15 @@ static int put_reliable(pack *k, en_out *out)
     if (!out->count) {
         if (!window_open(p, out, out->number, out->length))
             return -1;
-        if (!put_fields(k, out))
+        if (en_track(h, out)) /* what cannot be sent again does not leave: when acks have come, there is room */
+            return -1;
+        if (!put_fields(k, out)) {
+            untrack(h, out);
             return 0;
+        }
         en_list_remove(&out->link);
         p->queued_reliable--;
-        if (en_track(h, out))
-            en_out_free(h, out);
-        else
-            sent(h, out);
+        sent(h, out);
         return 1;
     }
     uint32_t piece = piece_size(p), left = out->payload->size - out->offset;
@@ -582,9 +590,12 @@ static int put_reliable(pack *k, en_out *out)
     cut->count = out->count;
     cut->index = out->index;
     cut->queued = out->queued;
-    if (!put_fields(k, cut) || en_track(h, cut)) {
+    int done = en_track(h, cut) ? -1 : put_fields(k, cut);
+    if (done <= 0) {
+        if (done == 0)
+            untrack(h, cut);
         en_out_free(h, cut);
-        return 0;
+        return done;
     }
     cut->charge = piece;
     out->charge -= piece;
@@ -675,6 +686,8 @@ static int flush_peer(en_host *h, tudp_turn *turn, en_peer *p)
             en_out *out = en_control(h, p, EN_DISCONNECT, EN_FLAG_ACK);
             if (out)
                 out->index = p->code;
+            else
+                en_peer_gone(h, p, p->word, p->code, 0); /* silently: nothing is left that could be lost */
         }
         if (pack_begin(&k))
             return -1;
