@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import free_port
 from toolips_udp import TCP, UDP
 from toolips_udp import dns as ours
-from toolips_udp.dns import names, transfer
+from toolips_udp.dns import names, rrtypes, transfer
 from toolips_udp.dns.message import Message, ask
 
 ZONE = "@ 60 SOA a b {serial} 3600 3600 {expire} 60\n@ NS a\nwww 60 A 192.0.2.{serial}\n"
@@ -21,6 +21,7 @@ from toolips_udp import dns
 transfers = dns.Transfers()
 transfers.secondary("e.test", [("127.0.0.1:{primary}", None)])
 transfers.notify("e.test", "127.0.0.1:{below}")
+transfers.allow("e.test", [("127.0.0.1", None)])
 service = dns.Service(*transfers.steps(), transfers=transfers)
 """
 
@@ -64,6 +65,20 @@ def asked(address, times=20):
             sock.sendto(ask("www.e.test", "A").encode(), address)
             reply = Message.parse(sock.recv(4096))
             found.add(reply.answer[0].data[-1] if reply.answer else f"rcode {reply.rcode}")
+    return found
+
+
+def histories(address, serial, times=20):
+    """The serials of the SOA records that so many clients hear who ask for what came after that one (RFC 1995)."""
+    found = set()
+    for number in range(times):
+        with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(10)
+            question = ask("e.test", "IXFR", rd=False, id=number)
+            question.add(question.authority, [zone(serial).soa])
+            sock.sendto(question.encode(), address)
+            answer = Message.parse(sock.recv(4096)).answer
+            found.add(tuple(transfer.serial_of(each.data) for each in answer if each.type == rrtypes.SOA))
     return found
 
 
@@ -195,3 +210,42 @@ def test_x5_a_server_of_one_process_tells_of_its_zones_when_it_starts(server, ev
         eventually(lambda: below.heard == [5])
     finally:
         below.close()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_x3_who_takes_over_at_a_reload_knows_the_changes_from_before_and_of_the_reload(
+    server, tmp_path, eventually, workers
+):
+    file = tmp_path / "e.test.zone"
+    file.write_text(ZONE.format(serial=1, expire=9))
+    path = tmp_path / "primary.py"
+    path.write_text(
+        "from toolips_udp import dns\n"
+        f"store = dns.ZoneStore({str(tmp_path)!r})\nstore.load()\ntransfers = dns.Transfers()\n"
+        "transfers.allow('e.test', [('127.0.0.1', None)])\nstore.changed.append(transfers.changed)\n"
+        "service = dns.Service(store, transfers=transfers)\n"
+    )
+    running = server(module=str(path), mode=(UDP, TCP), workers=workers)
+    assert histories(running.address, 1) == {(1,)}
+    file.write_text(ZONE.format(serial=2, expire=9))
+    running.reload()
+    eventually(lambda: histories(running.address, 1) == {(2, 1, 2, 2)})  # found while it serves already
+    running.reload()
+    assert histories(running.address, 1) == {(2, 1, 2, 2)}
+    file.write_text(ZONE.format(serial=3, expire=9))
+    running.reload()
+    eventually(lambda: histories(running.address, 1) == {(3, 1, 2, 2, 3, 3)})
+    assert histories(running.address, 2) == {(3, 2, 3, 3)}
+    assert histories(running.address, 3) == {(3,)}
+
+
+def test_x3_a_secondary_of_two_workers_keeps_its_history_over_a_reload(two, eventually):
+    store, _, copy, _, _ = two()
+    store.save(zone(2))
+    notify(copy.address)
+    eventually(lambda: histories(copy.address, 1) == {(2, 1, 2, 2)})
+    copy.reload()
+    assert histories(copy.address, 1) == {(2, 1, 2, 2)}
+    store.save(zone(3))
+    notify(copy.address)
+    eventually(lambda: histories(copy.address, 1) == {(3, 1, 2, 2, 3, 3)})

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from ..errors import StartError, ToolipsError
 from ..extensions.base import Extension
 from ..handlers import UDPHandler
-from . import edns
+from . import edns, history
 from .access import LOOPBACK, Prefixes
 from .answering import Answering
 from .fragments import believe_no_icmp
@@ -200,6 +200,15 @@ class Service(Answering, Extension):
             await network.close()
         if self.dnstap is not None:
             await asyncio.get_running_loop().run_in_executor(None, self.dnstap.close)
+
+    def export(self) -> Any:
+        """The history of our zones, for the process that takes over."""
+        return history.export(self, self.transfers) if self.transfers is not None else None
+
+    def restore(self, state: Any) -> None:
+        """What `export` gave in the process before."""
+        if state and self.transfers is not None:
+            history.restore(self, self.transfers, state)
 
     def on_blocked(self, fn: F) -> F:
         """`f(q, rule)` is called whenever a list blocks a question."""

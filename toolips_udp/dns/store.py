@@ -166,6 +166,15 @@ class ZoneStore:
                 made.append((str(each), None))
         return tuple(made)
 
+    def is_as_read(self, zone: Zone) -> bool:
+        """Whether this zone is ours and its files are still what they were when it was read or saved."""
+        path = zone.path
+        return (
+            path is not None
+            and path in self._owners
+            and self._stamps.get(path) == self._stamp(path, zone.files)
+        )
+
     # -- one zone
 
     def names(self) -> list[str]:

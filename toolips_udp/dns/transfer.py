@@ -53,21 +53,28 @@ class Journal:
 
     def note(self, old: Zone, new: Zone) -> Delta | None:
         """Remember the step from one version to the next; None (and all forgotten) when the serial did not rise."""
-        before, after = soa_of(old), soa_of(new)
-        if before is None or after is None or not newer(new.serial, old.serial):
+        delta = step(old, new)
+        if delta is None:
             self.deltas.clear()
             self.size = 0
             return None
-        removed, added = changes(old, new)
-        delta = Delta(before, after, removed, added)
         if self.deltas and serial_of(self.deltas[-1].new[3]) != old.serial:
             self.deltas.clear()
             self.size = 0
         self.deltas.append(delta)
         self.size += delta.size
+        self._shorten()
+        return delta
+
+    def put_before(self, deltas: list[Delta]) -> None:
+        """What came before the deltas that are here."""
+        self.deltas[:0] = deltas
+        self.size += sum(delta.size for delta in deltas)
+        self._shorten()
+
+    def _shorten(self) -> None:
         while self.size > JOURNAL_RECORDS and self.deltas:
             self.size -= self.deltas.pop(0).size
-        return delta
 
     def since(self, serial: int) -> list[Delta] | None:
         """The deltas from this serial on; None when they are not all here."""
@@ -75,6 +82,14 @@ class Journal:
             if serial_of(delta.old[3]) == serial:
                 return self.deltas[index:]
         return None
+
+
+def step(old: Zone, new: Zone) -> Delta | None:
+    """What changed from one version to the next; None when the serial did not rise."""
+    before, after = soa_of(old), soa_of(new)
+    if before is None or after is None or not newer(new.serial, old.serial):
+        return None
+    return Delta(before, after, *changes(old, new))
 
 
 def soa_of(zone: Zone) -> Entry | None:

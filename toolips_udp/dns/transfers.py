@@ -79,6 +79,8 @@ class Transfers:
         self.service: Service | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+        self.joining: asyncio.Task[None] | None = None
+        """Finds the steps from what the process before served."""
 
     # -- configuration
 
@@ -130,8 +132,12 @@ class Transfers:
 
     async def stop(self) -> None:
         self._quit()
-        if self.tasks:
-            await asyncio.wait(self.tasks, timeout=1.0)
+        waiting = set(self.tasks)
+        if self.joining is not None:
+            self.joining.cancel()
+            waiting.add(self.joining)
+        if waiting:
+            await asyncio.wait(waiting, timeout=1.0)
 
     def has(self, key: bytes, serial: int) -> bool:
         """Whether this version of a zone is served here, or a later one."""
