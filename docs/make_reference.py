@@ -131,7 +131,16 @@ def prose(text: str) -> str:
     return "\n".join(parts) + "\n"
 
 
-def members(cls: ast.ClassDef) -> dict[str, tuple[ast.stmt, str]]:
+def foreign(path: Path) -> set[str]:
+    """Names that a file has from outside the package."""
+    found = set()
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and not node.level):
+            found |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+    return found
+
+
+def members(path: Path, cls: ast.ClassDef) -> dict[str, tuple[ast.stmt, str]]:
     """Its public members, those of bases in the package below its own."""
     found: dict[str, tuple[ast.stmt, str]] = {}
     for name, node, text in documented(cls.body):
@@ -139,9 +148,10 @@ def members(cls: ast.ClassDef) -> dict[str, tuple[ast.stmt, str]]:
         if (not name.startswith("_") or name == "__init__") and (known is None or not known[1]):
             found[name] = node, text
     for base in cls.bases:
-        parent = classes().get(ast.unparse(base).rpartition(".")[2].partition("[")[0])
-        if parent is not None and parent[1] is not cls:
-            inherited = members(parent[1])
+        written = ast.unparse(base).partition("[")[0]
+        parent = classes().get(written.rpartition(".")[2])
+        if parent is not None and parent[1] is not cls and written.partition(".")[0] not in foreign(path):
+            inherited = members(*parent)
             for name, (node, text) in inherited.items():
                 if name not in found or (not found[name][1] and name != "__init__"):
                     found[name] = (found[name][0] if name in found else node), text
@@ -170,7 +180,7 @@ def entry(name: str, path: Path, node: ast.stmt, text: str) -> str:
     """One public name."""
     out = [f"### {name}\n"]
     if isinstance(node, ast.ClassDef):
-        own = members(node)
+        own = members(path, node)
         made = own.pop("__init__", None)
         head = f"class {name}"
         if made is not None and isinstance(made[0], FUNCTIONS):
