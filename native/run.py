@@ -135,12 +135,13 @@ def corpus_hash(name: str) -> str:
     return total.hexdigest()[:16]
 
 
-def run_test(name: str) -> str:
+def run_test(name: str, *arguments: str) -> str:
     """Builds and runs one C test; what it printed. SystemExit when it fails."""
     sources = [NATIVE / f"tests/test_{name}.c", NATIVE / "tests/refuse.c"]
     link = [f"-Wl,--wrap={call}" for call in REFUSABLE]
     made = program(with_cc("tests"), sources, f"test_{name}", link=link)
-    done = subprocess.run([made], capture_output=True, text=True, env={**os.environ, **OPTIONS}, timeout=300)
+    command, settings = [made, *arguments], {**os.environ, **OPTIONS}
+    done = subprocess.run(command, capture_output=True, text=True, env=settings, timeout=300)
     if done.returncode:
         raise SystemExit(
             f"native/tests/test_{name}.c failed ({done.returncode}):\n{done.stdout}{done.stderr}"
