@@ -200,7 +200,7 @@ def told(name: str, folder: Path) -> str:
     said = said.replace(str(folder), "FOLDER").replace(sys.executable, "PYTHON")
     said = re.sub(r"\b_served_[0-9a-f]+", "game", said)
     said = re.sub(r"127\.0\.0\.1:(?!9\b|1\b)\d+", "127.0.0.1:PORT", said)
-    said = re.sub(r"by \S+ \(pid \d+(, this process)?\)", "by PROGRAM (pid PID)", said)
+    said = re.sub(r"by .+? \(pid \d+(, this process)?\)", "by PROGRAM (pid PID)", said)
     said = re.sub(r"(Known|Commands): .*", r"\1: ...", said)
     return re.sub(r" at 0x[0-9a-f]+", " at 0x...", said)
 
