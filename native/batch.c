@@ -305,7 +305,7 @@ static int receive_messages(tudp_batch *b, int control)
         tudp_shed_watch(b);
     if (got > 0)
         return got;
-    if (got == 0 || got == -EAGAIN || got == -EWOULDBLOCK)
+    if (got == 0 || got == -EAGAIN) /* where there is recvmmsg, EWOULDBLOCK is the same number */
         return 0;
     b->turn.counters[TUDP_RECEIVE_ERRORS]++;
     /* errors of single peers never stop a server socket; read on next turn */

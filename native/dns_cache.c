@@ -365,7 +365,7 @@ int dns_cache_fail(dns_cache *cache, const dns_query *q, const dns_cache_put *pu
         return DNS_CACHE_SIZE;
     entry->flags |= DNS_ENTRY_FAILURE;
     entry->failures = failures > 1000 ? 1000 : failures;
-    entry->fresh = ttl > DNS_CACHE_FAILURE_MOST ? DNS_CACHE_FAILURE_MOST : ttl;
+    entry->fresh = ttl; /* 5 << 5 is below the most */
     entry->must_fit = entry->wire_len;
     entry->rcode = DNS_SERVFAIL;
     uint8_t *wire = wire_of(entry);

@@ -47,7 +47,7 @@ static int by_hash(const void *left, const void *right)
 static int sort_by_bucket(dns_names *names)
 {
     unsigned bits = 1;
-    while (bits < 31 && (size_t)1 << bits < names->count)
+    while (bits < 31 && (size_t)1 << bits < names->count) /* not reached: 31, by less than 2^31 names */
         bits++;
     size_t buckets = (size_t)1 << bits;
     uint32_t *place = calloc(buckets + 1, sizeof *place);
@@ -78,7 +78,7 @@ static int sort_by_bucket(dns_names *names)
 void dns_names_seal(dns_names *names)
 {
     size_t kept = 0;
-    if (names->count && (names->count > UINT32_MAX || sort_by_bucket(names) < 0))
+    if (names->count && (names->count > UINT32_MAX || sort_by_bucket(names) < 0)) /* not reached: 2^32 names */
         qsort(names->at, names->count, sizeof *names->at, by_hash);
     for (size_t i = 0; i < names->count; i++)
         if (!kept || names->at[kept - 1].hash != names->at[i].hash)

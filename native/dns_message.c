@@ -3,7 +3,7 @@
 
 size_t dns_name_read(const uint8_t *msg, size_t len, size_t at, uint8_t *out, size_t *out_len, int *budget)
 {
-    size_t total = 0, behind = 0, run = at, labels = 0;
+    size_t total = 0, behind = 0, run = at;
     for (;;) {
         if (at >= len)
             return 0;
@@ -26,9 +26,7 @@ size_t dns_name_read(const uint8_t *msg, size_t len, size_t at, uint8_t *out, si
         total += (size_t)n + 1;
         at += (size_t)n + 1;
         if (!n)
-            break;
-        if (++labels > DNS_LABELS_MAX)
-            return 0;
+            break; /* at most 127 labels before it: each takes two of 254 octets or more */
     }
     if (out_len)
         *out_len = total;

@@ -50,7 +50,7 @@ static int grow(void **block, size_t *room, size_t need, size_t unit)
     size_t more = *room ? *room : 64;
     while (more < need)
         more += more / 2 + 1;
-    if (more > UINT32_MAX)
+    if (more > UINT32_MAX) /* not reached: by a test that has less than 4 GiB */
         return DNS_BUILD_SIZE;
     void *bigger = realloc(*block, more * unit);
     if (!bigger)
@@ -308,7 +308,7 @@ static int emit_node(dns_builder *b, uint32_t index)
         octets += 2u + b->list[i]->len;
         sets += b->list[i]->type != DNS_RRSIG && (i == 0 || b->list[i]->type != b->list[i - 1]->type);
     }
-    if (sets > 65535 || octets > UINT32_MAX / 2)
+    if (sets > 65535 || octets > UINT32_MAX / 2) /* not reached: by a test that has less than 2 GiB */
         return DNS_BUILD_SIZE;
     size_t size = sizeof(dns_node) + sets * sizeof(dns_rrset) + from->name_len + octets;
     int64_t place = image_take(b, size, 8);

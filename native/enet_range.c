@@ -86,7 +86,7 @@ static void settle(en_range *m, uint16_t context, uint32_t before)
     en_range_node *c = &m->node[context];
     if (context == ROOT) {
         c->total = (uint16_t)(c->total + ROOT_STEP);
-        if (before + 1 > ROOT_COUNT_MOST || c->total > TOTAL_MOST)
+        if (before + 1 > ROOT_COUNT_MOST || c->total > TOTAL_MOST) /* not reached: the total; NODES_MOST comes first */
             halve(m, context);
         return;
     }
@@ -95,7 +95,7 @@ static void settle(en_range *m, uint16_t context, uint32_t before)
         c->total = (uint16_t)(c->total + ESCAPE_STEP);
     }
     c->total = (uint16_t)(c->total + STEP);
-    if (before > COUNT_MOST || c->total > TOTAL_MOST)
+    if (before > COUNT_MOST || c->total > TOTAL_MOST) /* not reached: the total, by 9,000 octets or less */
         halve(m, context);
 }
 
@@ -150,7 +150,7 @@ static int encode_value(en_range *m, encoder *e, uint8_t value)
         if (before > 0) {
             if (encode(e, escape + below, before, total))
                 return -1;
-        } else if (escape > 0 && escape < total && encode(e, 0, escape, total)) {
+        } else if (escape > 0 && escape < total && encode(e, 0, escape, total)) { /* not reached: escape == total > 0 */
             return -1;
         }
         settle(m, context, before);
@@ -194,7 +194,7 @@ typedef struct decoder {
 static uint32_t decode_read(decoder *d, uint32_t total)
 {
     d->range /= total;
-    if (d->range == 0)
+    if (d->range == 0) /* not reached: decode_take leaves 2^16 or more, and no total is above TOTAL_MOST */
         return total;
     uint32_t place = (d->code - d->low) / d->range;
     return place < total ? place : total;
@@ -276,7 +276,7 @@ static int decode_value(en_range *m, decoder *d, uint8_t *value)
         en_range_node *c = &m->node[context];
         uint32_t escape = c->escape, total = c->total;
         passed[skipped++] = context;
-        if (total == 0 || escape >= total)
+        if (total == 0 || escape >= total) /* not reached: escape >= total > 0, a context has a value at least */
             continue;
         place = decode_read(d, total);
         if (place == total)
@@ -287,7 +287,7 @@ static int decode_value(en_range *m, decoder *d, uint8_t *value)
         }
         skipped--;
         found = find_place(m, context, place - escape, &before, &below);
-        if (!found)
+        if (!found) /* not reached: the counts of a context's table add up to its total */
             return -1;
         *value = m->node[found].value;
         decode_take(d, escape + below, before);

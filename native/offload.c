@@ -180,7 +180,7 @@ static void head(tudp_batch *b, uint32_t at, const tudp_out *o, struct iovec *io
 
 static int is_later(int error)
 {
-    return error == -EAGAIN || error == -EWOULDBLOCK || error == -ENOBUFS || error == -ENOMEM;
+    return error == -EAGAIN || error == -ENOBUFS || error == -ENOMEM; /* EWOULDBLOCK is EAGAIN here */
 }
 
 static void count_sent(tudp_batch *b, uint32_t messages, uint32_t bytes)

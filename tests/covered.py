@@ -41,6 +41,9 @@ PARSERS = (
 )
 """What takes the bytes of a stranger, or of a file, apart."""
 
+NOT_REACHED = "/* not reached: "
+"""A line with this and the reason behind it is left out, and so is the statement of an if that ends with it."""
+
 Branches = dict[tuple[int, int], int]
 
 
@@ -103,6 +106,13 @@ class Counts:
             if notes.with_suffix(".gcda").exists() and "_native" not in notes.parts:
                 self._take(_gcov(notes))
 
+    def left_out(self, name: str) -> set[int]:
+        """The lines of a C file that are not counted, see NOT_REACHED."""
+        text = (TREE / "native" / name).read_text().splitlines()
+        marked = {number for number, line in enumerate(text, 1) if NOT_REACHED in line}
+        behind = {n + 1 for n in marked if text[n - 1].split("/*")[0].rstrip().endswith(")")}
+        return marked | {n for n in behind if not self.lines[name][n]}
+
     def _take(self, told: dict[str, object]) -> None:
         for file in told["files"]:  # type: ignore[attr-defined]
             path = Path(told["current_working_directory"], file["file"]).resolve()  # type: ignore[arg-type]
@@ -119,7 +129,9 @@ class Counts:
         """(lines run, lines, branches run, branches) of these files."""
         found = [0, 0, 0, 0]
         for name in names:
-            lines, branches = self.lines[name].values(), self.branches[name].values()
+            out = self.left_out(name)
+            lines = [count for line, count in self.lines[name].items() if line not in out]
+            branches = [count for (line, _), count in self.branches[name].items() if line not in out]
             found[0] += sum(map(bool, lines))
             found[1] += len(lines)
             found[2] += sum(map(bool, branches))
@@ -166,6 +178,9 @@ def c_table() -> dict[str, list[int]]:
         a, b = alone.of(files), both.of(files)
         row = [share(*a[:2]), share(*a[2:]), "    ", share(*b[:2]), share(*b[2:])]
         print(f"{group:24} {'  '.join(row)}")
+    marks = {name: text.count(NOT_REACHED) for name in names if (text := (TREE / "native" / name).read_text())}
+    told = ", ".join(f"{count} in {name}" for name, count in marks.items() if count)
+    print(f"not counted, each with its reason: {told}")
     return {group: list(both.of(files)) for group, files in groups.items()}
 
 
@@ -201,7 +216,8 @@ def missing(names: list[str]) -> None:
         sides: dict[int, list[int]] = defaultdict(list)
         for (line, _), count in sorted(both.branches[name].items()):
             sides[line].append(count)
-        for line in sorted(both.lines[name]):
+        out = both.left_out(name)
+        for line in sorted(set(both.lines[name]) - out):
             if not both.lines[name][line]:
                 print(f"{name}:{line}: never     {text[line - 1].strip()}")
             elif 0 in sides[line]:
