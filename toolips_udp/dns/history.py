@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("toolips_udp.dns.transfer")
 
 CARRIED_HISTORY = 100_000
-CARRIED_CONTENT = 50_000
-"""Records of all zones together that a process gives to the next: some 60 ms in which it reads no question."""
+CARRIED_CONTENT = 20_000
+"""Records of all zones together that a process gives to the next: some 20 ms in which it reads no question, and the
+kernel keeps what comes."""
 
 
 def _given_out(service: Service, transfers: Transfers) -> Iterator[Zone]:
