@@ -23,7 +23,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 import harness as h
 
-HOST = "enet_host enet_half enet_receive enet_send enet_memory enet_wire enet_range enet_loose"
 PEERS = h.ROOT / "bench/peers"
 LIBENET = h.Contender("libenet", (str(h.BUILD / "enet"), "4095"))
 OURS = h.Contender("toolips_udp", (sys.executable, str(PEERS / "enet.py")))
@@ -50,7 +49,7 @@ def build() -> None:
     h.BUILD.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC", "cc").split()
     flags = ["-O2", "-std=gnu11", "-D_GNU_SOURCE", f"-I{h.ROOT}/native"]
-    sources = [f"{h.ROOT}/native/{name}.c" for name in HOST.split()]
+    sources = sorted(str(source) for source in (h.ROOT / "native").glob("enet_*.c"))
     load = [str(h.ROOT / "bench/enet_load.c"), *sources, "-o", str(h.BUILD / "enet_load")]
     peer = [str(PEERS / "enet.c"), "-lenet", "-o", str(h.BUILD / "enet")]
     for command in (load, peer):
