@@ -9,7 +9,7 @@ SECONDS_ALL ?= 60
 MINUTES ?= 10
 SEEDS ?= 10000
 
-.PHONY: run test test-all build native-test sanitize lint bench fuzz fuzz-long soak farm dist clean harden coverage
+.PHONY: run test test-all build native-test sanitize lint bench fuzz fuzz-long soak farm dist clean harden coverage mutants
 
 # on a terminal the server has a process group of its own: Ctrl-C is for it, and make ends with its exit code
 run: build
@@ -85,3 +85,8 @@ sanitize: build
 # how much of the C core and of the package the tests run: lines and branches, about 40 minutes
 coverage: build
 	$(BIN)/python tests/covered.py
+
+# how many small faults in the state machines their tests notice; goes on where it stopped, an hour when whole
+mutants: build
+	@$(BIN)/pip install --quiet --disable-pip-version-check 'mutmut>=3.8,<4'
+	$(BIN)/python tests/mutants.py

@@ -2,7 +2,7 @@
 
     python tests/ledger.py          sums per kind and target
 
-A line holds commit, when, kind (fuzz, soak, farm), target, executions or seeds,
+A line holds commit, when, kind (fuzz, soak, farm, mutants), target, executions or seeds,
 datagrams where an execution holds many, corpus hash and result. Release figures are read from here.
 """
 

@@ -32,7 +32,8 @@ def test_ci_runs_the_test_command_of_the_readme():
 
 
 @pytest.mark.parametrize(
-    "target", "run test test-all build native-test lint bench fuzz fuzz-long soak farm sanitize coverage dist".split()
+    "target",
+    "run test test-all build native-test lint bench fuzz fuzz-long soak farm sanitize coverage mutants dist".split(),
 )
 def test_a_target_of_the_makefile_is_there(target):
     assert recipe(target)

@@ -41,6 +41,32 @@ def test_a_table_without_room_or_time_is_refused():
             ClientTable(ttl, most)
 
 
+def test_a_table_of_one_client_and_less_than_a_second_is_a_table():
+    table = ClientTable(ttl=0.5, most=1)
+    table.place("a", 1, now=0)
+    assert table.lookup("a", now=0.5) == 1
+    table.place("b", 2, now=0.6)
+    assert table.items() == [("b", 2)]
+
+
+def test_who_asks_too_late_is_told_to_be_gone_with_its_value():
+    gone = []
+    table = ClientTable(ttl=10, most=5, gone=lambda *what: gone.append(what))
+    table.place("a", 1, now=0)
+    assert table.lookup("a", now=10.1) is None and gone == [("a", 1)]
+
+
+def test_a_look_at_a_client_gives_its_value_and_is_no_sign_of_life():
+    table = ClientTable(ttl=10, most=5)
+    table.place("a", 1, now=0)
+    table.place("b", 2, now=1)
+    assert (table.peek("a"), table.peek("x")) == (1, None)
+    table.expire(now=10)
+    assert table.items() == [("a", 1), ("b", 2)], "ten seconds of silence are allowed"
+    table.expire(now=10.5)
+    assert table.items() == [("b", 2)]
+
+
 class AgainstAModel(RuleBasedStateMachine):
     """The table against a plain dict of last times."""
 

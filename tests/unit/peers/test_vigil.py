@@ -138,3 +138,88 @@ def test_there_is_none_where_the_clock_is_too_coarse(loop, monkeypatch):
     monkeypatch.setattr(module, "FINE", False)
     vigil = Vigil(loop, loop.clock)
     assert take_turns(loop, vigil, 10_000) == 0
+
+
+def converse(vigil, clock, took, times=1, who=1):
+    """Answers that took so long, with a clock that stands still meanwhile."""
+    for _ in range(times):
+        clock[0] += 1.0
+        vigil.said(who)
+        vigil.heard(who, clock[0] + took)
+
+
+class Still:
+    """A loop that does nothing by itself."""
+
+    def __init__(self):
+        self.asked = []
+
+    def call_soon(self, function):
+        self.asked.append(function)
+
+    def rounds(self):
+        """Runs what was asked for once; how much that was."""
+        asked, self.asked = self.asked, []
+        for each in asked:
+            each()
+        return len(asked)
+
+
+@pytest.fixture
+def still(loop):
+    clock, quiet = [64.0], Still()
+    return Vigil(quiet, lambda: clock[0]), clock, quiet
+
+
+def test_answers_count_from_the_first_moment_to_the_last(still):
+    vigil, clock, _ = still
+    assert (vigil.fast, vigil.waits, vigil.looks, vigil.vain) == (0, 0.0, 0, 0)
+    clock[0] = 0.0
+    vigil.waits = 2.0**-20
+    vigil._who = 1
+    vigil.heard(1, 2.0**-20)
+    assert vigil.fast == 1, "an answer in the very turn"
+    vigil.waits = 2.0**-20
+    vigil.heard(1, 2.0**-20 + SOON)
+    assert vigil.fast == 2, "exactly as long as it may take"
+    converse(vigil, clock, 2 * SOON)
+    assert vigil.fast == 0
+    converse(vigil, clock, SOON / 2)
+    assert vigil.fast == 1, "it began at nothing again"
+
+
+def test_what_is_heard_before_anything_was_said_is_no_answer(still):
+    vigil, clock, _ = still
+    vigil.heard(0, clock[0])
+    vigil.heard(1, SOON / 2)
+    assert vigil.fast == 0
+
+
+def test_each_look_and_each_vigil_in_vain_is_counted_once(still):
+    vigil, clock, loop = still
+    for vain in (1, 2):
+        converse(vigil, clock, 0.0, vigil._need)
+        loop.rounds()
+        vigil.said(1)
+        before = vigil.looks
+        assert [loop.rounds() for _ in range(3)] == [1, 1, 1] and vigil.looks == before + 3
+        clock[0] += LONGEST  # exactly over
+        loop.rounds()
+        assert (vigil.looks, vigil.vain, vigil.fast, loop.rounds()) == (before + 3, vain, 0, 0)
+        assert vigil._until == 0.0
+
+
+def test_a_vigil_in_vain_asks_for_twice_as_many_answers_and_one_that_paid_for_the_least(still):
+    vigil, clock, loop = still
+    converse(vigil, clock, 0.0, LEAST)
+    for paid, need in ((0, 2 * LEAST), (0, 4 * LEAST), (LEAST - 1, 8 * LEAST), (LEAST, LEAST)):
+        converse(vigil, clock, 0.0, vigil._need - vigil.fast)
+        vigil.said(1)
+        clock[0] += LONGEST / 2
+        for _ in range(paid):
+            vigil.heard(1, clock[0])
+            vigil.said(1)
+        clock[0] += 1.0
+        while loop.rounds():
+            pass
+        assert vigil._need == need
