@@ -33,7 +33,6 @@ from toolips_udp.game.tick import Agenda
 from toolips_udp.game.tickdriver import TickDriver
 
 HZ = 60
-HOST = "enet_host enet_half enet_receive enet_send enet_memory enet_wire enet_range enet_loose"
 Sample = dict[str, float]
 
 
@@ -243,7 +242,7 @@ PARTS = {"lateness": lateness, "beside": beside, "rooms": rooms, "making": makin
 def build() -> None:
     """The generators."""
     h.build()
-    sources = [f"{h.ROOT}/native/{name}.c" for name in HOST.split()]
+    sources = sorted(str(source) for source in (h.ROOT / "native").glob("enet_*.c"))
     flags = [*h.CFLAGS, "-Wno-unused-parameter", f"-I{h.ROOT}/native"]
     command = [*os.environ.get("CC", "cc").split(), *flags, str(h.ROOT / "bench/tick_load.c"), *sources]
     subprocess.run([*command, "-o", str(h.BUILD / "tick_load")], check=True)
