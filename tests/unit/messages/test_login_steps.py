@@ -105,7 +105,8 @@ def test_a_login_says_the_bytes_that_the_wire_page_describes(secure, custom):
 def test_a_client_that_does_not_resume_says_so():
     client, server = sides()
     assert client.max_message == 0, "not known before the end"
-    assert shake(client, server) is True
+    proof = client.answer(server.begin(client.hello()))
+    assert proof[49] == 0 and server.prove(proof) is True
     welcome, theirs = server.accept(9)
     assert (theirs.resumes, client.finish(welcome).resumes, server.sent_token) == (False, False, None)
 
@@ -219,10 +220,12 @@ def test_each_side_takes_the_oldest_version_it_names_and_none_older(ours, theirs
 # ---- the protocol ----
 
 
-def protocols(token="test", throttle=None, *, most=1000, ours=None, theirs=None, custom=False, now=100.0):
+def protocols(
+    token="test", throttle=None, *, most=1000, ours=None, theirs=None, custom=False, now=100.0, counts=None
+):
     server = ServerProtocol(
-        theirs or Terms("1.0"), now, most, Counter(), token=KEY, custom=custom, address="a", source="a",
-        throttle=Throttle() if throttle is None else throttle, random=dice("server"),
+        theirs or Terms("1.0"), now, most, Counter() if counts is None else counts, token=KEY, custom=custom,
+        address="a", source="a", throttle=Throttle() if throttle is None else throttle, random=dice("server"),
     )  # fmt: skip
     client = ClientProtocol(
         ours or Terms("1.0"), now, 5000, Counter(), token=token, may_send=True, instance=b"i" * 16, resumes=True,
@@ -254,7 +257,9 @@ def tired(times=FREE, now=100.0):
 
 def test_both_sides_know_who_the_other_is_once_they_are_logged_in():
     server, client = protocols(ours=Terms("1.2"), theirs=Terms("3.4"))
-    assert not server.open and not client.open and server.deadline == 100 + LOGIN_DEADLINE
+    for side, terms in ((server, Terms("3.4")), (client, Terms("1.2"))):
+        assert (side.open, side.ended, side.held, side.terms) == (False, False, [], terms)
+    assert server.deadline == 100 + LOGIN_DEADLINE
     carry(client, server, 101.0), carry(server, client, 101.0)
     carry(client, server, 102.0), carry(server, client, 103.0)
     assert server.open and client.open and server.deadline is None
@@ -263,7 +268,7 @@ def test_both_sides_know_who_the_other_is_once_they_are_logged_in():
     assert (server.heard, server.said, client.heard, client.said) == (102.0, 102.0, 103.0, 103.0)
     assert server.tick(1e9) is None and not server.counts and not client.counts
     server.end("left")
-    assert not server.open
+    assert (server.open, server.ended) == (False, True)
 
 
 def test_a_frame_is_as_long_as_the_shorter_limit_and_no_longer():
@@ -321,6 +326,51 @@ def test_a_side_that_says_enough_asks_only_who_is_silent_and_once_a_beat():
     assert server.keep_alive(999.0, 5.0, 15.0) is None and server.out == []
 
 
+def test_who_said_nothing_for_a_beat_speaks_and_who_just_spoke_and_heard_does_not():
+    server, client = logged_in()
+    server.receive(client.write(frames.Ping(1), 104.0), 104.0)
+    assert (server.said, server.heard) == (104.0, 104.0)
+    server.out.clear()
+    assert server.keep_alive(105.0, 5.0, 15.0) is None and server.out == []
+    client.heard = 104.5
+    assert client.said == 104.0 and client.keep_alive(108.9, 5.0, 15.0) is None and client.out == []
+    assert client.keep_alive(109.0, 5.0, 15.0) is None and len(client.out) == 1
+    client.close(b"news", 109.4)
+    assert client.keep_alive(109.5, 5.0, 15.0) is None and len(client.out) == 1, "asked half a second ago"
+
+
+def test_a_client_that_only_speaks_asks_the_silent_server():
+    _, client = logged_in()
+    for second in range(1, 6):
+        client.close(b"news", 100.0 + second)
+        assert client.keep_alive(100.0 + second, 5.0, 15.0) is None
+    assert len(client.out) == 1
+
+
+def test_connections_of_one_server_count_together():
+    counts = Counter()
+    for _ in range(2):
+        server, _ = protocols(counts=counts, most=100)
+        server.receive(bytes(100 + HEAD + 1), 100.0)  # too_long
+        server, _ = protocols(counts=counts)
+        server.receive(b"nonsense", 100.0)  # malformed, login_failed
+        server, _ = protocols(counts=counts)
+        server.tick(105.0)  # login_late
+        server, client = protocols(counts=counts, theirs=Terms("2", "2"))
+        carry(client, server), carry(server, client), carry(client, server)  # bad_version
+        server, client = protocols(counts=counts, throttle=tired())
+        carry(client, server)
+        server.receive(b"\3 nonsense", 100.0), server.tick(101.0)  # throttled, malformed, login_failed
+        throttle = tired()
+        for _ in range(4):
+            throttle.wait("a", 100.0)
+        server, client = protocols(counts=counts, throttle=throttle)
+        carry(client, server), carry(server, client), carry(client, server)  # throttled
+    assert counts == {
+        "too_long": 2, "malformed": 4, "login_failed": 4, "login_late": 2, "bad_version": 2, "throttled": 4,
+    }  # fmt: skip
+
+
 def test_nobody_is_asked_before_the_login():
     server, client = protocols()
     client.out.clear()
@@ -332,8 +382,13 @@ def test_a_frame_before_the_login_is_short():
     server, _ = protocols(most=100)
     assert server.receive(bytes(100 + HEAD + 1), 100.0) == ("end", "login", None)
     assert server.counts == {"too_long": 1} and server.out == []
-    server, _ = protocols(most=100_000)
-    assert server.receive(bytes(LONGEST_LOGIN + 1), 100.0) == ("end", "login", None)
+    assert server.tick(1e9) is None and server.counts == {"too_long": 1}
+    server, _ = protocols(most=100)
+    server.receive(bytes(100 + HEAD), 100.0)
+    assert server.counts == {"malformed": 1, "login_failed": 1}, "as long as it may be"
+    server, client = protocols(most=100_000)
+    hello = client.out[0].ljust(LONGEST_LOGIN + 1, b"\0")
+    assert server.receive(hello, 100.0) == ("end", "login", None)
     assert server.counts == {"malformed": 1, "login_failed": 1}
 
 
@@ -389,11 +444,12 @@ def test_a_wrong_proof_that_waited_fails_when_it_is_judged():
 
 
 def test_a_proof_of_nonsense_that_waited_fails_when_it_is_judged():
-    server, client = protocols(throttle=tired())
+    server, client = protocols(throttle=(throttle := tired()))
     carry(client, server)
     server.out.clear()
     assert server.receive(b"\3 nonsense", 100.0) is None
     assert server.tick(101.0) == ("end", "login", None)
+    assert throttle.wait("a", 160.5) == 0, "it alone is left of the failures, from when it was judged"
     assert server.out == [login.refusal()]
     assert server.counts == {"throttled": 1, "malformed": 1, "login_failed": 1}
 
@@ -426,6 +482,14 @@ def test_a_login_of_its_own_judges_the_token_and_the_verdict_counts_once():
         assert event == (("login", server.session) if right else ("end", "login", None))
         assert server.counts == ({} if right else {"login_failed": 1})
         assert server.decide(True, 102.0) is None and len(server.out) == 1
+
+
+def test_a_login_of_its_own_that_waited_is_judged_once():
+    server, client = protocols(custom=True, throttle=tired())
+    carry(client, server), carry(server, client), carry(client, server)
+    assert server.tick(101.0) == ("judge", "test")
+    assert server.tick(102.0) is None
+    assert server.decide(True, 102.5)[0] == "login"
 
 
 def test_a_login_that_is_judged_too_slowly_ends_late():
