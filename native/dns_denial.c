@@ -213,7 +213,7 @@ static void nsec3_closest(dns_plan *plan, const dns_query *q, unsigned labels)
 
 static size_t star_name(const dns_node *encloser, uint8_t out[DNS_NAME_MAX + 9])
 {
-    if (encloser->name_len > DNS_NAME_MAX - 2)
+    if (encloser->name_len > DNS_NAME_MAX - 2) /* not reached: a name below it has two octets more, and 255 at most */
         return 0;
     out[0] = 1;
     out[1] = '*';

@@ -102,7 +102,7 @@ dns_zones *dns_zones_new(uint32_t count, const dns_key *key)
     zones->key = *key;
     zones->mask = size - 1;
     zones->table = calloc(size, sizeof *zones->table);
-    zones->entry = calloc(count ? count : 1, sizeof *zones->entry);
+    zones->entry = calloc(size / 2, sizeof *zones->entry); /* as many as dns_zones_add lets in, `count` or more */
     if (!zones->table || !zones->entry) {
         dns_zones_free(zones);
         return NULL;
