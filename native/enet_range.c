@@ -224,7 +224,7 @@ static uint16_t find_place(en_range *m, uint16_t context, uint32_t place, uint32
 {
     uint16_t at = m->node[context].table;
     uint32_t smaller = 0;
-    while (at) {
+    while (at) { /* not reached: its end, some interval holds the place */
         en_range_node *n = &m->node[at];
         uint32_t start = smaller + n->under - n->count;
         if (place < start) {
@@ -241,7 +241,7 @@ static uint16_t find_place(en_range *m, uint16_t context, uint32_t place, uint32
             return at;
         }
     }
-    return 0;
+    return 0; /* not reached: as above */
 }
 
 /* The same in the root, where every value weighs 1 + count. */

@@ -122,6 +122,10 @@ static void a_choice_fits_and_its_frame_is_what_the_client_reads(void)
         snap_hold(&s, base, b, held, 0);
         for (size_t i = 0; i < SNAP_IDS / 64; i++)
             assert(!held[i]);
+        uint64_t from_afar[sizeof visible / sizeof *visible] = {0}; /* who looks from elsewhere sees itself all the same */
+        snap_around(&grid, x[me] + 9, y[me], now[me * words] & 0xFFFF, held, from_afar);
+        assert(from_afar[me / 64] >> me % 64 & 1);
+        snap_around(&grid, 1e300, -1e300, 0, held, from_afar); /* and nobody is beyond all bounds */
         snap_choice c = {
             .now = now, .base = base, .rows = n, .base_rows = b, .visible = roll(2) ? visible : NULL,
             .weight = roll(2) ? weight : NULL, .urgent = urgent, .urgents = 0, .own = now[me * words] & 0xFFFF,
