@@ -73,6 +73,8 @@ COMMANDS = {
     "no port": ["send", "127.0.0.1", "x"],
     "more than a datagram on the command line": ["send", "127.0.0.1:9", "x" * 70_000],
     "TCP to where nothing listens": ["send", "--tcp", "127.0.0.1:1", "x"],
+    "an admin address where nothing listens": ["doctor", "127.0.0.1:1"],
+    "an admin address without a port": ["doctor", "127.0.0.1"],
     "nothing to serve over DNS": ["dns", "serve"],
     "a zone without its file": ["dns", "serve", "--zone", "example.test"],
 }

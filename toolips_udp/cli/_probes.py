@@ -177,6 +177,11 @@ def steering() -> Finding:
     return Finding(name, False, "datagrams went elsewhere than the program said", "")
 
 
+def buffer_told(granted: int, asked: int) -> str:
+    """What a receive buffer holds, in words; both numbers as getsockopt tells them."""
+    return f"{granted:,} bytes of {asked:,} asked: room for {granted // CHARGE:,} small datagrams"
+
+
 def receive_buffer() -> Finding:
     name = "receive buffer"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
@@ -189,7 +194,7 @@ def receive_buffer() -> Finding:
                 forced = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) >= 2 * WANTED_BUFFER
             except OSError:
                 pass
-    told = f"{granted:,} bytes of {2 * WANTED_BUFFER:,} asked: room for {granted // CHARGE:,} small datagrams"
+    told = buffer_told(granted, 2 * WANTED_BUFFER)
     if granted >= 2 * WANTED_BUFFER:
         return Finding(name, True, told)
     fix = f"sudo sysctl -w net.core.rmem_max={WANTED_BUFFER}"

@@ -1,10 +1,15 @@
-"""Say what this machine and this build can do, and how to mend each weakness.
+"""Say what this machine, or a running server, is weak at, and how to mend each weakness.
 
     toolips-udp doctor
     toolips-udp doctor --json
-    toolips-udp doctor --strict     exits 1 when there is a weakness
+    toolips-udp doctor --strict           exits 1 when there is a weakness
+    toolips-udp doctor 127.0.0.1:9100     a running server, by the address of its --admin
+    toolips-udp doctor unix:/run/hello/admin
 
-Everything is tried on loopback sockets, nothing is guessed from versions.
+Without an address it is about this machine and this build: everything is tried on loopback sockets,
+nothing is guessed from versions. With one it asks that server: is it ready, do both ledgers close, what
+was dropped, under which word and why, is the receive buffer what was asked for, how long did datagrams
+wait, did workers die, does a handler hold the loop. Exits 2 when no server answers there.
 """
 
 from __future__ import annotations
@@ -20,13 +25,20 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from . import _probes
+from ..errors import ToolipsError
+from . import USAGE, _probes, _server, complain
 from ._probes import Finding
 
 NATIVE = Path(__file__).resolve().parent.parent / "_native"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "address",
+        metavar="ADDRESS",
+        nargs="?",
+        help="admin address of a running server, to look at that instead",
+    )
     parser.add_argument("--json", action="store_true", help="the findings as JSON")
     parser.add_argument("--strict", action="store_true", help="exit 1 when something is weak")
 
@@ -84,14 +96,19 @@ def findings() -> list[Finding]:
 
 
 def run(options: argparse.Namespace) -> int:
-    found = findings()
+    try:
+        found = findings() if options.address is None else _server.findings(options.address)
+    except ToolipsError as error:
+        complain(error)
+        return USAGE  # 1 says that something is weak
     weak = [finding for finding in found if finding.fine is False]
     if options.json:
         print(json.dumps({"weak": len(weak), "findings": [asdict(finding) for finding in found]}, indent=1))
     else:
+        wide = max(15, *(len(finding.name) for finding in found))
         for finding in found:
             mark = {True: "ok  ", False: "WEAK", None: "    "}[finding.fine]
-            print(f"{mark} {finding.name:15} {finding.found}")
+            print(f"{mark} {finding.name:{wide}} {finding.found}")
             if finding.fix and finding.fine is not True:
-                print(f"     {'':15} fix: {finding.fix}")
+                print(f"     {'':{wide}} fix: {finding.fix}")
     return 1 if weak and options.strict else 0

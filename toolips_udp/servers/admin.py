@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..address import Address
 from ..counters import AGE_BOUNDS, DROPS, WORDS, age_quantile
 from ..errors import StartError
+from ..modes import HTTP
 from .lag import Lag
 
 if TYPE_CHECKING:
@@ -42,6 +43,30 @@ _REASONS = {
     503: "Service Unavailable",
 }
 
+_TRIES = 8
+_TOLD = {
+    "refused_calls": ("refused_calls_total", "counter", "System calls that hardened workers were refused."),
+    "workers": ("workers", "gauge", "Worker processes that serve."),
+    "restarts": ("restarts_total", "counter", "Workers that died and were replaced."),
+    "generation": ("generation", "gauge", "How often the module was loaded: 1 and one for each reload."),
+    "receive_buffer": (
+        "receive_buffer_bytes",
+        "gauge",
+        "What the kernel has granted one UDP socket, the smallest.",
+    ),
+    "receive_buffer_asked": (
+        "receive_buffer_asked_bytes",
+        "gauge",
+        "What was asked of it; Linux grants twice that.",
+    ),
+    "loop_lag": (
+        "loop_lag_seconds",
+        "gauge",
+        "How late this process's loop was, at most, in the last minute.",
+    ),
+}
+"""What `/counters` tells besides the words: its name, kind and help on `/metrics`."""
+
 
 def healthz(server: Server) -> Page:
     """The process lives and its loop answers."""
@@ -50,18 +75,61 @@ def healthz(server: Server) -> Page:
 
 def readyz(server: Server) -> Page:
     """It takes work. False from the first moment of a drain on, and while nearly all is refused for want of memory."""
-    return (200, "text/plain", "ready\n") if server.takes_work else (503, "text/plain", "not ready\n")
+    if server.takes_work:
+        return 200, "text/plain", "ready\n"
+    why = "memory is above 95 % of its limit" if server.ready else "it starts or stops"
+    return 503, "text/plain", f"not ready: {why}\n"
 
 
 def counters(server: Server) -> Page:
-    """Both ledgers as JSON; how long half and nearly all had waited, in seconds, once the age drop was armed."""
-    found: dict[str, Any] = dict(server.counters)
-    found["in_flight"] = server.in_flight
+    """Both ledgers as JSON, and how the server is.
+
+    `send_waiting` are messages queued and not yet sent, where they can be counted: not those of workers and of HTTP.
+    `queue_age_p50` and `queue_age_p99`, in seconds, are there once the age drop was armed.
+    """
+    found: dict[str, Any] = _of_one_moment(server)
     ages = server.queue_ages
     for name, share in (("queue_age_p50", 0.5), ("queue_age_p99", 0.99)):
         if (age := age_quantile(ages, share)) is not None:
             found[name] = age
-    return 200, "application/json", json.dumps(found) + "\n"
+    found["addresses"] = {mode.name: str(address) for mode, address in server.addresses.items()}
+    return 200, "application/json", json.dumps(found | _state(server)) + "\n"
+
+
+def _of_one_moment(server: Server) -> dict[str, int]:
+    """Both ledgers and what is under way, so that they close. On the loop's thread, where all else stands still."""
+    found: dict[str, int] = {}
+    for _ in range(_TRIES):  # the kernel alone goes on: it may drop between the words received and kernel
+        before = server.counters["kernel"]
+        found = dict(server.counters.items())
+        if found["kernel"] == before:
+            break
+    if getattr(server, "group", None) is not None:
+        # with workers, what is in flight is the rest: of the same reading
+        found["in_flight"] = found["received"] - found["handled"] - sum(found[word] for word in DROPS)
+        return found
+    found["in_flight"] = server.in_flight
+    if all(mode.mode is not HTTP for mode in server.modes):
+        endpoints = [mode.endpoint for mode in server.modes if mode.endpoint is not None]
+        found["send_waiting"] = sum(each.waiting + each.queued for each in endpoints)
+    return found
+
+
+def _state(server: Server) -> dict[str, int | float]:
+    """What there is to tell besides the words; each has its line in `_TOLD`."""
+    found: dict[str, int | float] = {}
+    refused = getattr(server, "refused_calls", None)
+    if refused is not None:
+        found["refused_calls"] = sum(refused.values())
+    group = getattr(server, "group", None)
+    if group is not None:
+        found |= {"workers": len(group.active), "restarts": group.restarts, "generation": group.generation}
+    buffers = [mode.receive_buffer for mode in server.modes if mode.receive_buffer]
+    if buffers:
+        found |= {"receive_buffer": min(buffers), "receive_buffer_asked": server.settings.receive_buffer}
+    if server.admin is not None:
+        found["loop_lag"] = round(server.admin.lag.worst, 6)
+    return found
 
 
 def metrics(server: Server) -> Page:
@@ -81,36 +149,12 @@ def metrics(server: Server) -> Page:
     for word in WORDS[15:]:
         lines += [f"# TYPE toolips_udp_{word}_total counter", f"toolips_udp_{word}_total {words[word]}"]
     lines += ["# TYPE toolips_udp_in_flight gauge", f"toolips_udp_in_flight {server.in_flight}"]
-    refused = getattr(server, "refused_calls", None)
-    if refused is not None:
-        lines += ["# HELP toolips_udp_refused_calls_total System calls that hardened workers were refused."]
-        lines += ["# TYPE toolips_udp_refused_calls_total counter"]
-        lines += [f"toolips_udp_refused_calls_total {sum(refused.values())}"]
     lines += _ages(server.queue_ages)
-    group = getattr(server, "group", None)
-    if group is not None:
-        lines += ["# HELP toolips_udp_restarts_total Workers that died and were replaced."]
-        lines += ["# TYPE toolips_udp_restarts_total counter", f"toolips_udp_restarts_total {group.restarts}"]
-        lines += ["# HELP toolips_udp_generation How often the module was loaded: 1 and one for each reload."]
-        lines += ["# TYPE toolips_udp_generation gauge", f"toolips_udp_generation {group.generation}"]
-    buffers = [mode.receive_buffer for mode in server.modes if mode.receive_buffer]
-    if buffers:
-        lines += [
-            "# HELP toolips_udp_receive_buffer_bytes What the kernel has granted one UDP socket, the smallest."
-        ]
-        lines += [
-            "# TYPE toolips_udp_receive_buffer_bytes gauge",
-            f"toolips_udp_receive_buffer_bytes {min(buffers)}",
-        ]
-        asked = server.settings.receive_buffer
-        lines += ["# TYPE toolips_udp_receive_buffer_asked_bytes gauge"]
-        lines += [f"toolips_udp_receive_buffer_asked_bytes {asked}"]
-    if server.admin is not None:
-        lines += [
-            "# HELP toolips_udp_loop_lag_seconds How late this process's loop was, at most, in the last minute."
-        ]
-        lines += ["# TYPE toolips_udp_loop_lag_seconds gauge"]
-        lines += [f"toolips_udp_loop_lag_seconds {server.admin.lag.worst:.6f}"]
+    for key, value in _state(server).items():
+        name, kind, told = _TOLD[key]
+        shown = f"{value:.6f}" if isinstance(value, float) else value
+        lines += [f"# HELP toolips_udp_{name} {told}", f"# TYPE toolips_udp_{name} {kind}"]
+        lines += [f"toolips_udp_{name} {shown}"]
     lines += ["# TYPE toolips_udp_ready gauge", f"toolips_udp_ready {int(server.takes_work)}"]
     return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
 

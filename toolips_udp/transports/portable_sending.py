@@ -147,6 +147,16 @@ class Sending:
         self.words[BYTES_OUT] += len(data)
         return None
 
+    @property
+    def waiting(self) -> int:
+        """Messages that the kernel would not take yet."""
+        return len(self._waiting)
+
+    @property
+    def queued(self) -> int:
+        """Messages that leave at the end of the turn."""
+        return len(self._out)
+
     def _keep(self, messages: list[tuple[Any, Any, Any]]) -> None:
         now = self._clock()
         for data, to, local in messages:
