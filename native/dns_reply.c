@@ -99,7 +99,7 @@ static uint8_t *option(uint8_t *p, uint16_t code, const void *data, size_t len)
 {
     dns_put16(p, code);
     dns_put16(p + 2, (uint32_t)len);
-    if (len)
+    if (len) /* not reached: 0, no option of ours is empty */
         memcpy(p + 4, data, len);
     return p + 4 + len;
 }

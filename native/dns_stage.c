@@ -282,9 +282,9 @@ static int answer_parsed(dns_stage *s, const uint8_t *msg, size_t len, int rcode
                          uint64_t now, uint64_t wall, uint8_t *out, dns_notes *notes, dns_query *q)
 {
     int n = answer(s, msg, len, rcode, client, ip, now, out, notes, q);
-    if (client->most && n > client->most) { /* a list's answer, which knows no limit */
-        s->answers[s->said_source][s->said_rcode & 31]--;
-        n = (int)say(s, client, msg, q, DNS_TC, DNS_NOERROR, DNS_EDE_NONE, out);
+    if (client->most && n > client->most) { /* not reached: a list's answer knows no limit, and is shorter than that */
+        s->answers[s->said_source][s->said_rcode & 31]--; /* not reached: as above */
+        n = (int)say(s, client, msg, q, DNS_TC, DNS_NOERROR, DNS_EDE_NONE, out); /* not reached: as above */
     }
     if (s->noting && n > 0) {
         if (s->log)

@@ -418,6 +418,43 @@ static void records_of_every_oddity(void)
     gone(f);
 }
 
+/* Targets that are told by pointers and may not be written so: more octets than a reply written anew has. */
+static void a_reply_that_grows_too_long_is_the_owners(void)
+{
+    dns_forward *f = made("", 1, 1);
+    net.sents = 0;
+    assert(ask_of(f, "\3srv\4test", 10, DNS_SRV, 0, 0, 0) == TUDP_HELD);
+    dns_forward_flush(f, &turn);
+    uint8_t *at = net.reply + 12 + 10 + 4;
+    reply(0);
+    memcpy(net.reply + 12, net.sent[0] + 12, 14);
+    unsigned target = 0, count = 0;
+    for (; at + 240 < net.reply + 1232; count++) {
+        memcpy(at, "\xc0\x0c\0\x21\0\1\0\0\0\x3c\0\x08\0\0\0\0\0\1", 18);
+        at[17] = (uint8_t)count;
+        at += 18;
+        if (!target) {
+            target = (unsigned)(at - net.reply);
+            at[-7] = 6 + 193;
+            for (int i = 0; i < 3; i++) {
+                *at++ = 63;
+                memset(at, 't', 63);
+                at += 63;
+            }
+            *at++ = 0;
+        } else {
+            dns_put16(at, DNS_POINTER | target);
+            at += 2;
+        }
+    }
+    dns_put16(net.reply + 6, count);
+    net.reply_len = (uint32_t)(at - net.reply);
+    arrive(f);
+    const dns_waiter *w = dns_forward_handed(f);
+    assert(w && w->reason == DNS_HANDED_ODD && !net.answered);
+    gone(f);
+}
+
 static void clients_that_waited_too_long_or_find_no_room(void)
 {
     dns_forward *f = made("", 1, 1);
@@ -522,6 +559,7 @@ int main(void)
     receiving_is_bounded_and_its_errors_are_told();
     hedging_has_a_budget_and_a_second_of_its_own();
     records_of_every_oddity();
+    a_reply_that_grows_too_long_is_the_owners();
     clients_that_waited_too_long_or_find_no_room();
     an_answer_that_is_not_kept_is_given_to_those_who_wait();
     a_tap_is_told_of_both_ways();

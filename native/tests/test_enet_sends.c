@@ -161,7 +161,9 @@ static void what_could_not_be_sent_again_does_not_leave(void)
     config.queue_bytes = 1 << 20;
     begin();
     client c = join(LOCAL, 1, 1);
-    for (uint32_t len = 10; len <= 9000; len += 8990) {
+    static const uint32_t lens[] = {300, 10, 9000}; /* the first stands outside of its datagram, the last in pieces */
+    for (int k = 0; k < 3; k++) {
+        uint32_t len = lens[k];
         for (unsigned n = 1, more = 1; more; n++) {
             for (int i = 0; i < 8; i++)
                 assert(send_len(&c, len, 0, EN_RELIABLE, 0) == 1);

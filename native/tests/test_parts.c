@@ -14,7 +14,7 @@ static const dns_key key = {{1, 3}};
 /* A name in it is told by a pointer; written out, the whole is longer than RDATA can be. */
 static void rdata_that_grows_beyond_16_bits_is_refused(void)
 {
-    static uint8_t msg[65535], out[70000];
+    static uint8_t msg[66000], out[70000];
     size_t at = 12;
     for (int label = 0; label < 4; label++) {
         msg[at] = label < 3 ? 63 : 61;
@@ -25,12 +25,14 @@ static void rdata_that_grows_beyond_16_bits_is_refused(void)
     msg[at] = 0xc0, msg[at + 1] = 12;
     int n = dns_rdata_expand(msg, at, 60000, 30, out, sizeof out, &budget); /* NXT: a name, then the rest */
     assert((size_t)n == 255 + (60000 - at - 2));
+    budget = 9;
+    assert(dns_rdata_expand(msg, at, 65700, 30, out, sizeof out, &budget) == -1); /* no message has so many */
     /* close to the header, so that there is as much behind it as there can be */
     budget = 9;
     memset(msg, 0, 40);
     msg[12] = 1, msg[13] = 'x'; /* three octets for two */
     msg[15] = 0xc0, msg[16] = 12;
-    assert(dns_rdata_expand(msg, 15, sizeof msg, 30, NULL, 0, &budget) == (int)(sizeof msg - 15 + 1));
+    assert(dns_rdata_expand(msg, 15, 65535, 30, NULL, 0, &budget) == 65535 - 15 + 1);
     assert(!strcmp(dns_rdata_layout(14), "nn"));
 }
 

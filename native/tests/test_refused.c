@@ -154,6 +154,31 @@ static void an_image_that_could_not_be_finished_is_finished_the_next_time(void)
     dns_builder_free(b);
 }
 
+/* Whatever is being written when the memory of the image is full: zones of every size, built anew for each piece. */
+static void an_image_that_cannot_grow_is_not_made(void)
+{
+    static uint8_t text[2048];
+    for (size_t i = 0; i < sizeof text; i += 256)
+        text[i] = 255;
+    for (unsigned size = 0; size < 40; size++)
+        for (unsigned n = 1;; n++) {
+            dns_image *image;
+            dns_builder *b = filled((int)size % 5);
+            for (unsigned k = 0; k < size; k++) {
+                text[1] = (uint8_t)k;
+                assert(!dns_builder_add(b, (const uint8_t *)"\1t\2ex", 6, DNS_TXT, 60, text, 256));
+            }
+            refuse("memory", n, ENOMEM);
+            int bad = dns_builder_finish(b, &image);
+            int once = refused();
+            assert(once ? (bad == DNS_BUILD_MEMORY && !image) || bad == DNS_BUILD_OK : bad == DNS_BUILD_OK);
+            free(image);
+            dns_builder_free(b);
+            if (!once)
+                break;
+        }
+}
+
 static void a_set_of_zones_is_whole_or_not_there(void)
 {
     dns_image *image = built();
@@ -346,6 +371,7 @@ int main(void)
     a_builder_takes_what_it_can();
     a_record_that_was_refused_can_be_added_again();
     an_image_that_could_not_be_finished_is_finished_the_next_time();
+    an_image_that_cannot_grow_is_not_made();
     a_set_of_zones_is_whole_or_not_there();
     a_cache_is_whole_or_not_there();
     rules_stay_as_they_were_when_there_is_no_room();
