@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from toolips_udp import TCP, cli, handler, limits, request
-from toolips_udp.cli import _server
+from toolips_udp import HTTP, TCP, cli, handler, limits, request, route
+from toolips_udp.cli import _admin, _server
 from toolips_udp.counters import AGE_BOUNDS, DROPS, WORDS
 from toolips_udp.servers import admin
 from toolips_udp.servers.udp import UDPMode
@@ -140,7 +140,9 @@ def test_doctor_tells_of_a_server_that_sheds_and_why_it_is_not_ready(server, loo
 
 
 @pytest.mark.skipif(not hasattr(socket, "SO_REUSEPORT"), reason="what the kernel dropped is read on Linux")
-def test_doctor_tells_of_the_kernels_drops_and_of_the_receive_buffer(server, look, eventually, transport):
+def test_doctor_tells_of_the_kernels_drops_and_of_the_receive_buffer(
+    server, look, eventually, transport, monkeypatch, tmp_path
+):
     go, begun = threading.Event(), threading.Event()
 
     @handler
@@ -161,9 +163,14 @@ def test_doctor_tells_of_the_kernels_drops_and_of_the_receive_buffer(server, loo
     )
     found = look(running)
     assert found["kernel drops"].fine is False and " of 300 received" in found["kernel drops"].found
-    assert "rmem_max=32768, and receive_buffer=32768" in found["kernel drops"].fix, (
-        "what was asked for was granted"
+    assert found["kernel drops"].fix.startswith("start it with receive_buffer=32768"), (
+        "the kernel grants that"
     )
+    monkeypatch.setattr(_server, "LIMIT", tmp_path / "rmem_max")
+    more = "sudo sysctl -w net.core.rmem_max=32768, then start it with receive_buffer=32768"
+    for limit in ("", "16384\n"):
+        _server.LIMIT.write_text(limit)
+        assert look(running)["kernel drops"].fix.startswith(more)
     assert found["receive buffer"].fine
 
     greedy = server(echo(), admin=ANY, receive_buffer=1 << 30)
@@ -198,6 +205,31 @@ def test_doctor_asks_a_server_of_two_workers_on_its_unix_socket(server, look, ev
     running.reload()
     found = look(running)
     assert found["workers"].fine is False and "2, generation 2, 1 restarts" in found["workers"].found
+
+
+def test_doctor_takes_a_page_that_is_being_sent_for_no_gap_in_the_ledger(server, look, eventually):
+    responses = pytest.importorskip("starlette.responses", reason="HTTP mode needs the extra http")
+    go, begun = asyncio.Event(), threading.Event()
+
+    async def parts():
+        yield "first"
+        begun.set()
+        await go.wait()
+        yield "last"
+
+    @route("/")
+    async def slow(c):
+        c.respond(responses.StreamingResponse(parts()))
+
+    running = server(slow, mode=HTTP, admin=ANY)
+    with socket.create_connection(running.address, timeout=20) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert begun.wait(20)
+        ledger = look(running)["send ledger"]
+        running.loop.call_soon_threadsafe(go.set)
+        with client.makefile("rb") as answer:
+            assert b"last" in answer.read()
+    assert ledger.fine and ledger.found.endswith("waiting 1 (waiting is the rest)")
 
 
 @pytest.mark.parametrize(
@@ -398,6 +430,7 @@ OK = b"HTTP/1.1 200 OK\r\n\r\n"
         (OK + b"<html>", "'<html>'"),
         (OK + b"[" * 9000, "'[[["),
         (OK + b"[1]", "'[1]'"),
+        (OK + b'{"addresses": [[1]]}', "addresses"),
         (OK + b'{"received": 1}', "no number for 'handled'"),
         (
             OK + json.dumps({**dict.fromkeys((*WORDS, "in_flight"), 0), "loop_lag": "x"}).encode(),
@@ -406,7 +439,7 @@ OK = b"HTTP/1.1 200 OK\r\n\r\n"
         (OK + b"x" * 200_000, "more than 65,536 bytes"),
         (b"", "answers b''"),
     ],
-    ids=["ssh", "404", "html", "depth", "list", "words", "types", "long", "nothing"],
+    ids=["ssh", "404", "html", "depth", "list", "lists", "words", "types", "long", "nothing"],
 )
 def test_doctor_says_that_somebody_else_answers(refused, stranger, answer, found):
     address = stranger(answer)
@@ -420,5 +453,22 @@ def test_doctor_says_that_somebody_else_answers(refused, stranger, answer, found
 
 
 def test_doctor_does_not_wait_for_one_who_never_answers(refused, stranger, monkeypatch):
-    monkeypatch.setattr(_server, "PATIENCE", 0.1)
+    monkeypatch.setattr(_admin, "PATIENCE", 0.1)
     assert "does not answer within 0.1 s" in refused(stranger(None))
+
+
+def test_doctor_does_not_wait_for_one_who_answers_byte_by_byte(refused, monkeypatch):
+    monkeypatch.setattr(_admin, "PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def drip():
+            client, _ = listener.accept()
+            with client, contextlib.suppress(OSError):
+                while True:
+                    client.send(b"x")
+                    time.sleep(0.01)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        assert "does not answer within 0.2 s" in refused(f"127.0.0.1:{listener.getsockname()[1]}")
+        thread.join()

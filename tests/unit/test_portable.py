@@ -173,8 +173,10 @@ def test_what_the_kernel_does_not_take_is_sent_later_in_order(bench, code):
     b.endpoint.turn()
     assert len(b.sock.sent) == 1
     b.endpoint.send(b"later", Address(*PEER))
+    assert (b.endpoint.waiting, b.endpoint.queued) == (3, 1), "the send ledger closes with them"
     b.loop.run(3)
     b.loop.run(3)
+    assert (b.endpoint.waiting, b.endpoint.queued) == (0, 0)
     assert [data for data, _ in b.sock.sent] == [b"0", b"1", b"2", b"3", b"later"]
 
 
