@@ -192,6 +192,7 @@ def test_doctor_asks_a_server_of_two_workers_on_its_unix_socket(server, look, ev
     running = server(module=str(tmp_path / "looked_at.py"), workers=2, admin=f"unix:{tmp_path}/admin")
     for _ in range(3):
         request("x", running.address)
+    eventually(lambda: running.counters["sent"] == 3)  # the client may be sooner
     found = look(running)
     assert found["workers"].fine and found["workers"].found == "2, generation 1, 0 restarts"
     assert (
