@@ -85,7 +85,9 @@ class Machine:
                 _copy(str(source), str(target))
         config = CONFIG.format(module=json.dumps(self.module), tests=json.dumps(self.tests))
         (self.tree / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + config)
-        mark = hashlib.sha256(b"".join((ROOT / each).read_bytes() for each in self.tests)).hexdigest()
+        mark = hashlib.sha256(
+            b"".join((ROOT / each.split("::")[0]).read_bytes() for each in self.tests)
+        ).hexdigest()
         marked = self.tree / "tests.sha256"
         if self.meta.exists() and (not marked.exists() or marked.read_text() != mark):
             told = json.loads(self.meta.read_text())

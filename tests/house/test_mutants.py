@@ -19,7 +19,9 @@ def test_a_module_and_its_tests_are_there(name):
     assert (ROOT / row["module"]).is_file() and row["module"].startswith("toolips_udp/")
     assert row["tests"]
     for each in row["tests"]:
-        assert re.search(r"^ *(async )?def test_", (ROOT / each).read_text(), re.M), each
+        file, _, test = each.partition("::")
+        wanted = rf"^ *(async )?def {test}\(" if test else r"^ *(async )?def test_"
+        assert re.search(wanted, (ROOT / file).read_text(), re.M), each
         assert each.startswith("tests/unit/"), f"{each}: only quick tests own a module"
     assert ("sample" in row) == ("seed" in row)
 
