@@ -49,8 +49,8 @@ class Session:
     secure: bool
 
 
-def short(text: str) -> bytes:
-    raw = text.encode("utf-8", "replace")[:64]
+def short(text: str, most: int = 64) -> bytes:
+    raw = text.encode("utf-8", "replace")[:most]
     return bytes((len(raw),)) + raw
 
 
@@ -123,7 +123,7 @@ def is_probe(data: bytes) -> bool:
 
 def probed(version: str) -> bytes:
     """The answer to `probe`, never longer than it."""
-    return bytes((PROBED,)) + short(version)[: PROBE_SIZE - 1]
+    return bytes((PROBED,)) + short(version, PROBE_SIZE - 2)
 
 
 def read_probed(data: bytes) -> str | None:

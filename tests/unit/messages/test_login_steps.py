@@ -130,6 +130,7 @@ def test_a_probe_and_its_answer_have_one_size_at_most():
     assert login.is_probe(login.probe()) and not login.is_probe(login.probe()[:-1])
     assert login.read_probed(login.probed("x" * 62)) == "x" * 62
     assert max(len(login.probed("x" * size)) for size in (62, 63, 64, 100)) == PROBE_SIZE
+    assert all(login.read_probed(login.probed("x" * size)) == "x" * 62 for size in (63, 64, 100)), "cut, not broken"
 
 
 # ---- wrong turns ----
