@@ -522,19 +522,25 @@ int tudp_batch_flush(tudp_batch *b)
     return b->outs_count || b->waiting_count ? tudp_offload_send(b) : 0;
 }
 
-int tudp_batch_drops(tudp_batch *b, uint32_t *last, uint32_t *queued)
+int64_t tudp_batch_lost(const tudp_batch *b, uint32_t last, uint32_t *queued)
 {
     uint32_t info[9] = {0};
     socklen_t len = sizeof info;
     int status = b->calls->getsockopt(b->calls->ctx, b->fd, SOL_SOCKET, SO_MEMINFO, info, &len);
-    uint32_t fresh;
     if (status < 0)
         return status;
-    fresh = info[8] - *last; /* wraps with the kernel's own 32 bits */
-    *last = info[8];
-    b->turn.counters[TUDP_KERNEL] += fresh;
-    b->turn.counters[TUDP_RECEIVED] += fresh;
     if (queued)
         *queued = info[0];
-    return (int)(fresh > INT32_MAX ? INT32_MAX : fresh);
+    return (uint32_t)(info[8] - last); /* wraps with the kernel's own 32 bits */
+}
+
+int64_t tudp_batch_drops(tudp_batch *b, uint32_t *last, uint32_t *queued)
+{
+    int64_t fresh = tudp_batch_lost(b, *last, queued);
+    if (fresh > 0) {
+        *last += (uint32_t)fresh;
+        b->turn.counters[TUDP_KERNEL] += (uint64_t)fresh;
+        b->turn.counters[TUDP_RECEIVED] += (uint64_t)fresh;
+    }
+    return fresh;
 }

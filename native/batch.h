@@ -173,9 +173,11 @@ int tudp_batch_flush(tudp_batch *b);
 int tudp_batch_push(tudp_batch *b, const uint8_t *data, uint32_t len, const tudp_sockaddr *to,
                     const tudp_local *local);
 
-/* Read the kernel's drop count; adds what is new to KERNEL and RECEIVED.
+/* How many datagrams the kernel has dropped since it had dropped `last`, or a negative errno. Changes nothing.
  * `queued` gets the bytes now charged to the receive buffer (may be NULL). */
-int tudp_batch_drops(tudp_batch *b, uint32_t *last_drops, uint32_t *queued);
+int64_t tudp_batch_lost(const tudp_batch *b, uint32_t last_drops, uint32_t *queued);
+/* The same, added to KERNEL and RECEIVED: not while a turn may run on another thread. */
+int64_t tudp_batch_drops(tudp_batch *b, uint32_t *last_drops, uint32_t *queued);
 
 /* Turn the age drop off (limit 0) or on. */
 void tudp_batch_age(tudp_batch *b, uint64_t limit);

@@ -546,12 +546,13 @@ static void drops_of_the_kernel_are_counted_once(void)
     uint32_t last = 0, queued = 7;
     open_batch(NULL);
     wire.drops = 5;
+    assert(tudp_batch_lost(b, last, &queued) == 5 && queued == 0 && last == 0 && word(TUDP_KERNEL) == 0);
     assert(tudp_batch_drops(b, &last, &queued) == 5 && queued == 0 && last == 5);
     assert(tudp_batch_drops(b, &last, NULL) == 0 && word(TUDP_KERNEL) == 5);
     last = 6; /* the kernel's number went round */
-    assert(tudp_batch_drops(b, &last, NULL) == INT32_MAX);
+    assert(tudp_batch_drops(b, &last, NULL) == UINT32_MAX && last == 5);
     faults.fault[TUDP_CALL_GETSOCKOPT] = (tudp_fault){.from = 1, .to = 9, .error = ENOPROTOOPT};
-    assert(tudp_batch_drops(b, &last, NULL) == -ENOPROTOOPT);
+    assert(tudp_batch_drops(b, &last, NULL) == -ENOPROTOOPT && tudp_batch_lost(b, last, NULL) == -ENOPROTOOPT);
     close_batch();
 }
 

@@ -1,5 +1,6 @@
 """The native endpoint, call by call: each system call fails, every reply arrives once or is counted."""
 
+import array
 import errno
 import random
 import socket
@@ -170,6 +171,23 @@ def test_what_the_kernel_dropped_is_in_the_ledger(wired):
     assert wire.drops == 54
     w.endpoint.turn()
     assert w.counters["kernel"] == 54 and w.counters["received"] == 64 and w.counters["handled"] == 10
+
+
+def test_who_reads_the_counters_in_a_turn_changes_none_of_them(wired):
+    # a turn receives without the interpreter's lock: another thread that added to a word then would undo what it adds
+    wire = MemoryWire("192.0.2.1:53", limit=10 * 832)
+    words, found, kernel = array.array("Q", [0] * 48), [], WORDS.index("kernel")
+
+    @handler
+    def main(c):
+        found.append((w.counters["kernel"], w.counters["received"], words[0], words[kernel]))
+
+    w = wired(main, wire=wire, counters=words)
+    for n in range(64):
+        wire.push(b"%d" % n, CLIENT)
+    w.endpoint.turn()
+    assert found == [(54, 64, 10, 0)] * 10
+    assert w.counters["kernel"] == words[kernel] == 54 and w.counters["received"] == words[0] == 64
 
 
 def test_the_drop_count_may_wrap_or_be_unreadable(wired):

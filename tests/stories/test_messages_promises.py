@@ -66,7 +66,7 @@ def test_each_error_is_raised_where_it_is_said_to_be():
         server.pause()
         await raises(messages.BadAction, client.operation("add", a=1, b=2), "paused")
         server.resume()
-        client._send(b"\xc1")  # no frame: told under id 0, and counted there
+        client._link.send(client._protocol.close(b"\xc1", 0.0))  # no frame: told under id 0, and counted there
         assert await client.operation("add", a=1, b=2) == 3
         assert server.counters["malformed"] == 1 and client.counts["late"] == 1
         await client.close()

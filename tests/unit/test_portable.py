@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import threading
 from collections import deque
 from types import SimpleNamespace
 
@@ -208,6 +209,19 @@ def test_kernel_drops_are_counted_once_also_when_the_number_wraps(bench):
     assert b.endpoint.counters["kernel"] == 2**32 - 1
     b.sock.drops = 3
     assert b.endpoint.counters["kernel"] == 2**32 + 3
+
+
+def test_who_reads_the_counters_on_another_thread_changes_none_of_them(bench):
+    b = bench()
+    b.endpoint.attach(b.loop)
+    b.sock.drops = 5
+    found = []
+    reader = threading.Thread(target=lambda: found.extend([b.endpoint.counters["kernel"]] * 2))
+    reader.start()
+    reader.join()
+    assert found == [5, 5] and b.endpoint.words[portable.KERNEL] == 0, "the words are the loop's"
+    assert b.endpoint.counters["kernel"] == b.endpoint.counters["received"] == 5
+    assert b.endpoint.words[portable.KERNEL] == 5
 
 
 def test_a_turn_is_bounded_by_number_and_by_time(bench):

@@ -1,5 +1,5 @@
 # native/batch.h, calls.h and clients.h for Cython. For endpoint.pyx only.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from .tudp cimport tudp_calls, tudp_key, tudp_local, tudp_slot, tudp_sockaddr, tudp_stage, tudp_turn
 
@@ -63,7 +63,8 @@ cdef extern from "batch.h" nogil:
     int tudp_batch_flush(tudp_batch *b)
     int tudp_batch_push(tudp_batch *b, const uint8_t *data, uint32_t len, const tudp_sockaddr *to,
                         const tudp_local *local)
-    int tudp_batch_drops(tudp_batch *b, uint32_t *last_drops, uint32_t *queued)
+    int64_t tudp_batch_lost(const tudp_batch *b, uint32_t last_drops, uint32_t *queued)
+    int64_t tudp_batch_drops(tudp_batch *b, uint32_t *last_drops, uint32_t *queued)
     void tudp_batch_age(tudp_batch *b, uint64_t limit)
     int tudp_offload_retry(tudp_batch *b)
     void tudp_shed_end(tudp_batch *b)

@@ -101,6 +101,7 @@ cdef class Endpoint:
 
     cdef int lay_out(self, shared, counters, uint32_t slot_room) except -1
     cdef int fold(self, pipeline) except -1
+    cdef uint64_t lost(self, uint32_t *queued) noexcept
     cdef int serve(self, uint32_t got) except -1
     cdef int deliver(self) except -1
     cdef int serve_one(self, tudp_slot *slot) except -1

@@ -855,9 +855,19 @@ cdef class Endpoint:
     def refresh(self):
         """Read the kernel's drop count; returns the bytes that wait in the receive buffer."""
         cdef uint32_t queued = 0
-        if not self.closed:
-            tudp_batch_drops(self.b, &self.last_drops, &queued)
+        self.lost(&queued)
         return queued
+
+    cdef uint64_t lost(self, uint32_t *queued) noexcept:
+        """Datagrams that the kernel has dropped and no word counts yet: only in a turn, whose words are its own."""
+        cdef int64_t fresh
+        if self.closed:
+            return 0
+        if not self.in_turn:
+            tudp_batch_drops(self.b, &self.last_drops, queued)
+            return 0
+        fresh = tudp_batch_lost(self.b, self.last_drops, queued)
+        return <uint64_t>fresh if fresh > 0 else 0
 
     @property
     def deadline(self):
@@ -926,10 +936,11 @@ cdef class Counters:
         self.endpoint = endpoint
 
     def __getitem__(self, word):
+        cdef uint64_t lost = 0
         number = NUMBERS[word]
         if number == TUDP_KERNEL or number == TUDP_RECEIVED:
-            self.endpoint.refresh()
-        return self.endpoint.b.turn.counters[<int>number]
+            lost = self.endpoint.lost(NULL)
+        return self.endpoint.b.turn.counters[<int>number] + lost
 
     def __len__(self):
         return len(WORDS)

@@ -354,14 +354,23 @@ class Endpoint(Sending):
 
     def refresh(self) -> int:
         """Read the kernel's drop count; returns the bytes that wait in the receive buffer."""
+        return self.lost()[1]
+
+    def lost(self) -> tuple[int, int]:
+        """Datagrams that the kernel has dropped and no word counts yet, and the bytes that wait in its buffer.
+
+        The words are the loop's: only on another thread something is left that they do not count.
+        """
         if self._closed or self.sock.fileno() < 0:
-            return 0
+            return 0, 0
         drops, queued = kernel_drops(self.sock)
         new = (drops - self._drops_before - self._drops_seen) & 0xFFFFFFFF
+        if self._thread != threading.get_ident():
+            return new, queued
         self._drops_seen += new
         self.words[KERNEL] += new
         self.words[RECEIVED] += new
-        return queued
+        return 0, queued
 
     # ---- life ----
 

@@ -23,10 +23,8 @@ class Counters(ByWord):
         self._endpoint = endpoint
 
     def __getitem__(self, word: str) -> int:
-        number = NUMBER[word]
-        if word in ("received", "kernel"):
-            self._endpoint.refresh()
-        return self._endpoint.words[number]
+        lost = self._endpoint.lost()[0] if word in ("received", "kernel") else 0
+        return self._endpoint.words[NUMBER[word]] + lost
 
 
 def kernel_drops(sock: socket.socket) -> tuple[int, int]:

@@ -109,10 +109,17 @@ def test_without_watchfiles_the_files_of_the_process_are_looked_at(looked_at, mo
     monkeypatch.setattr(dev, "EVERY", 0.001)
     monkeypatch.setitem(sys.modules, "watchfiles", None)
     over = threading.Event()
+
+    def keep_saving():  # whenever the first look comes
+        while not over.wait(0.05):
+            save(looked_at, "x = ", "x = 1")
+
+    saving = threading.Thread(target=keep_saving)
+    saving.start()
     found = dev.changes(over, time.time_ns())
-    threading.Timer(0.05, save, (looked_at, "x = 1", "x = 2")).start()
     assert next(found) == {looked_at}
     over.set()
+    saving.join()
     assert list(found) == []
 
 
