@@ -188,8 +188,8 @@ def main(c):
 
 
 def test_doctor_asks_a_server_of_two_workers_on_its_unix_socket(server, look, eventually, tmp_path):
-    (tmp_path / "looked_at.py").write_text(MODULE)
-    running = server(module=str(tmp_path / "looked_at.py"), workers=2, admin=f"unix:{tmp_path}/admin")
+    (tmp_path / "asked_by_the_doctor.py").write_text(MODULE)
+    running = server(module=str(tmp_path / "asked_by_the_doctor.py"), workers=2, admin=f"unix:{tmp_path}/admin")
     for _ in range(3):
         request("x", running.address)
     eventually(lambda: running.counters["sent"] == 3)  # the client may be sooner

@@ -100,6 +100,7 @@ def looked_at(tmp_path, monkeypatch):
     path = tmp_path / "looked_at.py"
     path.write_text("x = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "looked_at", raising=False)  # another test's
     __import__("looked_at")
     yield path
     del sys.modules["looked_at"]
