@@ -178,12 +178,9 @@ static inline unsigned handed(dns_forward *f, unsigned reason)
     return n;
 }
 
-/* One reply of odd contents: what is behind the question, from `at`, replaced. */
-static inline unsigned odd(const char *zone, size_t zone_len, const char *flags, const char *counts, const char *records,
-                    size_t len)
+/* Question 0 is answered, with other flags, counts, and records behind the question. */
+static inline void reply_with(dns_forward *f, const char *flags, const char *counts, const char *records, size_t len)
 {
-    dns_forward *f = made(zone, zone_len, 1);
-    ask(f, 1);
     dns_forward_flush(f, &turn);
     reply(0);
     memcpy(net.reply + 2, flags, 2);
@@ -191,6 +188,15 @@ static inline unsigned odd(const char *zone, size_t zone_len, const char *flags,
     memcpy(net.reply + 31, records, len);
     net.reply_len = 31 + (uint32_t)len;
     arrive(f);
+}
+
+/* One reply of odd contents: what is behind the question, from `at`, replaced. */
+static inline unsigned odd(const char *zone, size_t zone_len, const char *flags, const char *counts, const char *records,
+                    size_t len)
+{
+    dns_forward *f = made(zone, zone_len, 1);
+    ask(f, 1);
+    reply_with(f, flags, counts, records, len);
     const dns_waiter *w = dns_forward_handed(f);
     unsigned reason = w ? w->reason : 0;
     assert((w != NULL) == !net.answered);

@@ -1,4 +1,5 @@
 /* The batch core on a socket of memory: receive, stages, groups, refusals, waiting. */
+#include "addresses.h"
 #include "batch.h"
 #include "calls.h"
 
@@ -11,16 +12,6 @@ static tudp_wire wire;
 static tudp_faults faults;
 static tudp_batch *b;
 static void *memory;
-
-static tudp_sockaddr address(uint32_t ip, uint16_t port)
-{
-    tudp_sockaddr a;
-    memset(&a, 0, sizeof a);
-    a.in4.sin_family = AF_INET;
-    a.in4.sin_addr.s_addr = htonl(ip);
-    a.in4.sin_port = htons(port);
-    return a;
-}
 
 static void open_batch(uint32_t slot_room)
 {
@@ -76,7 +67,7 @@ static const uint8_t shared_tail[] = " and a tail";
 
 static void toy_flush(tudp_stage *stage, tudp_turn *turn)
 {
-    tudp_sockaddr to = address(0xc0000209, 99);
+    tudp_sockaddr to = ipv4(0xc0000209, 99);
     uint8_t *room = turn->ops->room(turn, 4);
     memcpy(room, "head", 4);
     turn->ops->send(turn, 4, shared_tail, sizeof shared_tail - 1, &to, NULL);
@@ -94,7 +85,7 @@ static void stages_see_packets_before_python(void)
     tudp_stage toy = {.abi = TUDP_ABI, .scratch = 10, .take = toy_take, .flush = toy_flush,
                       .deadline = toy_deadline, .due = toy_due};
     tudp_stage old = {.abi = TUDP_ABI + 1}, greedy = {.abi = TUDP_ABI, .scratch = 1000};
-    tudp_sockaddr from = address(0xc0000207, 4000);
+    tudp_sockaddr from = ipv4(0xc0000207, 4000);
     tudp_wire_datagram *d;
     uint32_t used = 0;
     open_batch(2048);
@@ -136,7 +127,7 @@ static void random_sends_arrive_in_order_or_are_counted(unsigned seed)
         int n = rand() % 200;
         for (int i = 0; i < n; i++) {
             uint32_t client = (uint32_t)rand() % 7, number = ++next[client];
-            tudp_sockaddr to = address(0xc0000200 + client, 4000);
+            tudp_sockaddr to = ipv4(0xc0000200 + client, 4000);
             uint32_t len = rand() % 50 == 0 ? (uint32_t)rand() % 60000 + 4 : rand() % 5 ? 64 : 4 + (uint32_t)rand() % 100;
             memset(payload, (int)number, len);
             memcpy(payload, &number, 4);
@@ -170,7 +161,7 @@ static void random_sends_arrive_in_order_or_are_counted(unsigned seed)
 
 static void sizes_out_of_bounds_are_refused(void)
 {
-    tudp_sockaddr to = address(0xc0000207, 4000);
+    tudp_sockaddr to = ipv4(0xc0000207, 4000);
     open_batch(2048);
     assert(b->turn.ops->room(&b->turn, TUDP_LARGEST + 1) == NULL);
     assert(b->turn.ops->room(&b->turn, 10) != NULL);

@@ -1,4 +1,5 @@
 /* What happens to a batch at the edges: who is refused, age, joined messages, full memory, refusals of the kernel. */
+#include "addresses.h"
 #include "batch.h"
 #include "calls.h"
 #include "refuse.h"
@@ -17,16 +18,6 @@ static tudp_wire wire;
 static tudp_faults faults;
 static tudp_batch *b;
 static void *memory;
-
-static tudp_sockaddr four(uint32_t ip, uint16_t port)
-{
-    tudp_sockaddr a;
-    memset(&a, 0, sizeof a);
-    a.in4.sin_family = AF_INET;
-    a.in4.sin_addr.s_addr = htonl(ip);
-    a.in4.sin_port = htons(port);
-    return a;
-}
 
 static tudp_sockaddr six(uint8_t first, uint8_t last, uint16_t port)
 {
@@ -72,26 +63,26 @@ static void sources_that_may_not_ask_are_denied(void)
     static const uint16_t services[] = {0, 7, 13, 19, 37};
     tudp_sockaddr from;
     open_batch(NULL);
-    tudp_key_of((from = four(0x0a000001, 53), &from), &b->own);
+    tudp_key_of((from = ipv4(0x0a000001, 53), &from), &b->own);
     for (int i = 0; i < 5; i++) {
-        from = four(0xc0000201, services[i]);
+        from = ipv4(0xc0000201, services[i]);
         assert(verdict(&from, NULL, 1) == TUDP_DROP(TUDP_DENIED));
         from = six(0x20, 1, services[i]);
         assert(verdict(&from, NULL, 1) == TUDP_DROP(TUDP_DENIED));
     }
     for (uint16_t port = 1; port < 60; port += 10) {
-        from = four(0xc0000201, port);
+        from = ipv4(0xc0000201, port);
         assert(verdict(&from, NULL, 1) == TUDP_PASS);
     }
-    from = four(0xe0000001, 4000); /* multicast */
+    from = ipv4(0xe0000001, 4000); /* multicast */
     assert(verdict(&from, NULL, 1) == TUDP_DROP(TUDP_DENIED));
     from = six(0xff, 1, 4000);
     assert(verdict(&from, NULL, 1) == TUDP_DROP(TUDP_DENIED));
-    from = four(0x0a000001, 53); /* ourselves */
+    from = ipv4(0x0a000001, 53); /* ourselves */
     assert(verdict(&from, NULL, 1) == TUDP_DROP(TUDP_DENIED));
-    from = four(0x0a000002, 53); /* another of the same port */
+    from = ipv4(0x0a000002, 53); /* another of the same port */
     assert(verdict(&from, NULL, 1) == TUDP_PASS);
-    from = four(0xc0000201, 4000);
+    from = ipv4(0xc0000201, 4000);
     assert(verdict(&from, NULL, 3000) == TUDP_DROP(TUDP_TRUNCATED));
     assert(word(TUDP_DENIED) == 13 && word(TUDP_TRUNCATED) == 1);
     close_batch();
@@ -100,7 +91,7 @@ static void sources_that_may_not_ask_are_denied(void)
 static void on_a_wildcard_bind_ourselves_are_who_was_written_to(void)
 {
     int on = 1;
-    tudp_sockaddr from = four(0x0a000001, 53), from6 = six(0x20, 1, 53);
+    tudp_sockaddr from = ipv4(0x0a000001, 53), from6 = six(0x20, 1, 53);
     tudp_local same = {.family = AF_INET, .ip = {10, 0, 0, 1}}, other = {.family = AF_INET, .ip = {10, 0, 0, 2}};
     tudp_local same6 = {.family = AF_INET6, .ip = {0x20, [15] = 1}}, other6 = {.family = AF_INET6, .ip = {0x20}};
     open_batch(NULL);
@@ -122,7 +113,7 @@ static uint64_t never(tudp_stage *stage) { return TUDP_NEVER; }
 static void stages_may_lack_every_function_and_there_are_only_so_many(void)
 {
     tudp_stage plain[TUDP_STAGES + 1], refuser = {.abi = TUDP_ABI, .attach = refusing, .self = &refuser};
-    tudp_sockaddr from = four(0xc0000201, 4000);
+    tudp_sockaddr from = ipv4(0xc0000201, 4000);
     uint32_t used = 0;
     open_batch(NULL);
     assert(tudp_batch_add(b, &refuser, &used) == -EACCES && b->stage_count == 0 && used == 0);
@@ -144,7 +135,7 @@ static void stages_may_lack_every_function_and_there_are_only_so_many(void)
 /* `n` datagrams come, stamped `age` ns ago. */
 static void come(uint32_t n, uint64_t age)
 {
-    tudp_sockaddr from = four(0xc0000201, 4000);
+    tudp_sockaddr from = ipv4(0xc0000201, 4000);
     uint64_t wall = wire.wall;
     wire.wall -= age;
     for (uint32_t i = 0; i < n; i++)
@@ -209,7 +200,7 @@ static void what_waited_too_long_is_stale_only_under_lasting_load(void)
 static void errors_of_receiving_end_nothing_but_the_turn(void)
 {
     tudp_fault *f = &faults.fault[TUDP_CALL_RECVMMSG];
-    tudp_sockaddr from = four(0xc0000201, 4000);
+    tudp_sockaddr from = ipv4(0xc0000201, 4000);
     open_batch(NULL);
     assert(tudp_batch_receive(b) == 0);
     tudp_wire_push(&wire, (const uint8_t *)"q", 1, &from, NULL);
@@ -235,7 +226,7 @@ static uint32_t joined[8][2], joins; /* bytes of each message, and of its segmen
 
 static int give_joined(void *ctx, int fd, struct mmsghdr *msgs, unsigned n, int flags)
 {
-    tudp_sockaddr from = four(0xc0000201, 4000);
+    tudp_sockaddr from = ipv4(0xc0000201, 4000);
     unsigned i = 0;
     for (; i < n && i < joins; i++) {
         struct msghdr *h = &msgs[i].msg_hdr;
@@ -297,7 +288,7 @@ static uint32_t sent(void)
 static void full_memory_is_sent_first(void)
 {
     static const uint8_t data[TUDP_LARGEST];
-    tudp_sockaddr to = four(0xc0000201, 4000);
+    tudp_sockaddr to = ipv4(0xc0000201, 4000);
     const tudp_ops *ops;
     open_batch(NULL);
     ops = b->turn.ops;
@@ -323,7 +314,7 @@ static void replies_leave_from_where_they_were_asked_and_only_equals_together(vo
     tudp_local a = {.family = AF_INET, .ip = {127, 0, 0, 1}}, c = {.family = AF_INET, .ip = {127, 0, 0, 2}};
     tudp_local link = {.family = AF_INET6, .ifindex = 4, .ip = {0xfe, 0x80}}, wide = {.family = AF_INET6, .ip = {0x20}};
     tudp_local odd = {.family = AF_UNIX}, none = {.family = 0};
-    tudp_sockaddr to = four(0xc0000201, 4000), port = four(0xc0000201, 4001), to6 = six(0x20, 1, 9), other6 = six(0x20, 2, 9);
+    tudp_sockaddr to = ipv4(0xc0000201, 4000), port = ipv4(0xc0000201, 4001), to6 = six(0x20, 1, 9), other6 = six(0x20, 2, 9);
     const struct { const tudp_sockaddr *to; const tudp_local *local; } rows[] = {
         {&to, NULL}, {&to, NULL}, {&to, &none}, {&to, &a}, {&to, &a}, {&to, &c}, {&port, NULL}, {&to6, NULL}, {&to6, NULL},
         {&to6, &link}, {&to6, &wide}, {&other6, NULL}, {&to, &odd}};
@@ -353,17 +344,17 @@ static void as_many_destinations_as_there_are_places(void)
 {
     open_batch(NULL);
     for (uint32_t i = 0; i < TUDP_OUTS; i++) {
-        tudp_sockaddr to = four(0xc0000000 + i * 7919, (uint16_t)(i * 31 + 1));
+        tudp_sockaddr to = ipv4(0xc0000000 + i * 7919, (uint16_t)(i * 31 + 1));
         tudp_batch_push(b, (const uint8_t *)"x", 1, &to, NULL);
     }
     assert(tudp_batch_flush(b) == 0 && sent() == TUDP_OUTS);
     for (uint32_t i = 0; i < TUDP_OUTS; i++) { /* of both families, and one host's ports */
-        tudp_sockaddr to = i % 2 ? six(0x20, (uint8_t)(i / 2), (uint16_t)(i / 512 + 1)) : four(0xc0000000 + i % 4, (uint16_t)(i + 1));
+        tudp_sockaddr to = i % 2 ? six(0x20, (uint8_t)(i / 2), (uint16_t)(i / 512 + 1)) : ipv4(0xc0000000 + i % 4, (uint16_t)(i + 1));
         tudp_batch_push(b, (const uint8_t *)"x", 1, &to, NULL);
     }
     assert(tudp_batch_flush(b) == 0 && sent() == TUDP_OUTS);
     /* a group ends at 64 members, at 65,000 bytes, and behind an empty one */
-    tudp_sockaddr to = four(0xc0000201, 4000);
+    tudp_sockaddr to = ipv4(0xc0000201, 4000);
     static const uint8_t data[1400];
     for (int i = 0; i < 130; i++)
         tudp_batch_push(b, data, 64, &to, NULL);
@@ -385,7 +376,7 @@ static void fail(uint64_t from, uint64_t to, int error)
 static void train(unsigned n, uint32_t size, const tudp_local *local)
 {
     static const uint8_t data[4096];
-    tudp_sockaddr to = four(0xc0000201, 4000);
+    tudp_sockaddr to = ipv4(0xc0000201, 4000);
     for (unsigned i = 0; i < n; i++)
         tudp_batch_push(b, data, size, &to, local);
 }
@@ -496,7 +487,7 @@ static void every_answer_of_the_kernel_has_its_word(void)
 static void what_waits_is_bounded_by_number_bytes_and_age(void)
 {
     static const uint8_t tail[1000];
-    tudp_sockaddr to = four(0xc0000201, 4000);
+    tudp_sockaddr to = ipv4(0xc0000201, 4000);
     open_batch(NULL);
     fail(1, UINT64_MAX, EAGAIN);
     b->gso = 0;
@@ -562,7 +553,7 @@ static void counters_go_on_in_the_memory_of_a_process_before(void)
     memset(shared, 0, tudp_shared_size(2048));
     shared->counters[TUDP_RECEIVED] = 41;
     open_batch(shared);
-    tudp_sockaddr from = four(0xc0000201, 4000);
+    tudp_sockaddr from = ipv4(0xc0000201, 4000);
     assert(verdict(&from, NULL, 1) == TUDP_PASS && shared->counters[TUDP_RECEIVED] == 42);
     close_batch();
     free(shared);
@@ -572,7 +563,7 @@ static void counters_go_on_in_the_memory_of_a_process_before(void)
 static void one_peer_is_one_key(void)
 {
     tudp_key a, c;
-    tudp_sockaddr v4 = four(0xc0000201, 7), mapped = six(0, 1, 7), link = six(0xfe, 1, 7), near = six(0xfe, 1, 7);
+    tudp_sockaddr v4 = ipv4(0xc0000201, 7), mapped = six(0, 1, 7), link = six(0xfe, 1, 7), near = six(0xfe, 1, 7);
     memcpy(mapped.in6.sin6_addr.s6_addr + 10, "\xff\xff\xc0\x00\x02\x01", 6);
     mapped.in6.sin6_scope_id = 9;
     tudp_key_of(&v4, &a);

@@ -1,4 +1,5 @@
 /* The three call tables: the system on loopback sockets, each call failing once, and the wire of memory. */
+#include "addresses.h"
 #include "calls.h"
 #include "refuse.h"
 
@@ -19,16 +20,6 @@
 #ifndef SO_ATTACH_FILTER
 #define SO_ATTACH_FILTER 26
 #endif
-
-static tudp_sockaddr here(uint16_t port)
-{
-    tudp_sockaddr a;
-    memset(&a, 0, sizeof a);
-    a.in4.sin_family = AF_INET;
-    a.in4.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    a.in4.sin_port = htons(port);
-    return a;
-}
 
 static tudp_sockaddr six(uint8_t last)
 {
@@ -65,7 +56,7 @@ static struct mmsghdr *pack(parcel *p, const tudp_sockaddr *peer, const char *te
 static void the_system_says_what_failed(void)
 {
     const tudp_calls *c = &tudp_system;
-    tudp_sockaddr own = here(0), none = here(0);
+    tudp_sockaddr own = ipv4(INADDR_LOOPBACK, 0), none = ipv4(INADDR_LOOPBACK, 0);
     socklen_t len = sizeof own;
     int fd = socket(AF_INET, SOCK_DGRAM, 0), timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK), value = 1;
     parcel out[2], in;
@@ -105,7 +96,7 @@ static void a_fault_touches_the_calls_it_names(void)
 {
     tudp_wire wire;
     tudp_faults f;
-    tudp_sockaddr peer = here(9);
+    tudp_sockaddr peer = ipv4(INADDR_LOOPBACK, 9);
     parcel p;
     int value = 1;
     socklen_t len = sizeof value;
@@ -147,7 +138,7 @@ static void short_batches_pass_on_only_so_many(void)
 {
     tudp_wire wire;
     tudp_faults f;
-    tudp_sockaddr peer = here(9);
+    tudp_sockaddr peer = ipv4(INADDR_LOOPBACK, 9);
     parcel p[3];
     struct mmsghdr m[3];
     tudp_wire_init(&wire);
@@ -178,7 +169,7 @@ static void the_wire_takes_what_linux_takes(void)
 {
     static uint8_t large[65508];
     tudp_wire w;
-    tudp_sockaddr four = here(9), to6 = six(1);
+    tudp_sockaddr four = ipv4(INADDR_LOOPBACK, 9), to6 = six(1);
     parcel p;
     uint16_t segment = 4;
     struct in_pktinfo info4 = {.ipi_ifindex = 3, .ipi_spec_dst.s_addr = htonl(0x7f000002)};
@@ -223,7 +214,7 @@ static void the_wire_takes_what_linux_takes(void)
 static void the_wire_tells_what_was_asked_for(void)
 {
     tudp_wire w;
-    tudp_sockaddr four = here(9), from6 = six(7);
+    tudp_sockaddr four = ipv4(INADDR_LOOPBACK, 9), from6 = six(7);
     tudp_local local = {.family = AF_INET, .ifindex = 2, .ip = {127, 0, 0, 5}}, local6 = {.family = AF_INET6};
     parcel p;
     int on = 1;
@@ -291,7 +282,7 @@ static void the_wire_tells_what_was_asked_for(void)
 static void without_memory_the_wire_says_so_and_loses_nothing_else(void)
 {
     tudp_wire w;
-    tudp_sockaddr four = here(9);
+    tudp_sockaddr four = ipv4(INADDR_LOOPBACK, 9);
     parcel p;
     tudp_wire_init(&w);
     refuse("memory", 1, ENOMEM);

@@ -333,13 +333,7 @@ static unsigned get(dns_forward *f, const char *flags, const char *counts, const
     net.sents = net.answered = 0;
     static unsigned number = 5000;
     assert(ask(f, number++) == TUDP_HELD);
-    dns_forward_flush(f, &turn);
-    reply(0);
-    memcpy(net.reply + 2, flags, 2);
-    memcpy(net.reply + 6, counts, 6);
-    memcpy(net.reply + 31, records, len);
-    net.reply_len = 31 + (uint32_t)len;
-    arrive(f);
+    reply_with(f, flags, counts, records, len);
     const dns_waiter *w = dns_forward_handed(f);
     assert((w != NULL) == !net.answered);
     return w ? w->reason : 0;

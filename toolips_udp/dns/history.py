@@ -8,7 +8,6 @@ A history is taken only when it ends at what is served. Imports transfer, zone, 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +21,6 @@ from .zone import Zone, changes
 if TYPE_CHECKING:
     from .service import Service
     from .transfers import Transfers
-
-log = logging.getLogger("toolips_udp.dns.transfer")
 
 CARRIED_HISTORY = 100_000
 CARRIED_CONTENT = 20_000
@@ -70,7 +67,7 @@ def export(service: Service, transfers: Transfers) -> dict[str, Any]:
 
 def restore(service: Service, transfers: Transfers, state: dict[str, Any]) -> None:
     """Go on with it. Where files have changed the step is found in a thread, while we serve."""
-    changed: list[tuple[Zone, Zone, list[Delta]]] = []
+    changed: list[tuple[Zone, bytes, list[Delta]]] = []
     for zone in _given_out(service, transfers):
         given = state.get(zone.name)
         if given is None:
@@ -84,7 +81,7 @@ def restore(service: Service, transfers: Transfers, state: dict[str, Any]) -> No
         transfers.joining = asyncio.ensure_future(_join(transfers, changed))
 
 
-async def _join(transfers: Transfers, changed: list[tuple[Zone, Any, list[Delta]]]) -> None:
+async def _join(transfers: Transfers, changed: list[tuple[Zone, bytes, list[Delta]]]) -> None:
     loop = asyncio.get_running_loop()
     for zone, content, deltas in changed:
         whole = await loop.run_in_executor(None, _with_step, zone, content, deltas)
